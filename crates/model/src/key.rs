@@ -1,0 +1,125 @@
+//! Keys of a document. Flat, because two devices may create the same document independently and objects
+//! created under one key would hide each other.
+
+/// The category every project knows.
+pub const UNCATEGORISED: &str = "uncategorised";
+
+/// A parsed key of an observation document.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DocKey {
+    /// `category`
+    Category,
+    /// `at`: RFC 3339 text
+    At,
+    /// `where`: `geo:` URI text
+    Where,
+    /// `note`
+    Note,
+    /// `deleted`
+    Deleted,
+    /// `f.<field>`
+    Field(String),
+    /// `o.<field>.<option>` = true
+    Choice(String, String),
+    /// A key of a newer version, kept untouched.
+    Other(String),
+}
+
+impl DocKey {
+    /// The key as it stands in the document.
+    pub fn encode(&self) -> String {
+        match self {
+            DocKey::Category => "category".into(),
+            DocKey::At => "at".into(),
+            DocKey::Where => "where".into(),
+            DocKey::Note => "note".into(),
+            DocKey::Deleted => "deleted".into(),
+            DocKey::Field(f) => format!("f.{}", escape(f)),
+            DocKey::Choice(f, o) => format!("o.{}.{}", escape(f), escape(o)),
+            DocKey::Other(raw) => raw.clone(),
+        }
+    }
+
+    /// Reads a key; one that does not follow the grammar is [`DocKey::Other`].
+    pub fn decode(raw: &str) -> Self {
+        let other = || DocKey::Other(raw.to_owned());
+        match raw {
+            "category" => return DocKey::Category,
+            "at" => return DocKey::At,
+            "where" => return DocKey::Where,
+            "note" => return DocKey::Note,
+            "deleted" => return DocKey::Deleted,
+            _ => {}
+        }
+        if let Some(rest) = raw.strip_prefix("f.") {
+            return unescape(rest).map_or_else(other, DocKey::Field);
+        }
+        if let Some((field, option)) = raw.strip_prefix("o.").and_then(|r| r.split_once('.')) {
+            return match (unescape(field), unescape(option)) {
+                (Some(f), Some(o)) => DocKey::Choice(f, o),
+                _ => other(),
+            };
+        }
+        other()
+    }
+
+    /// How people name it on the command line and in `conflicts`: the field's own id where it is one.
+    pub fn label(&self) -> String {
+        match self {
+            DocKey::Field(f) => f.clone(),
+            DocKey::Choice(f, o) => format!("{f}={o}"),
+            other => other.encode(),
+        }
+    }
+}
+
+/// Escapes every byte outside `[A-Za-z0-9_-]` as `%XX`.
+pub fn escape(id: &str) -> String {
+    let mut out = String::with_capacity(id.len());
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-' {
+            out.push(byte as char);
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// Undoes [`escape`]; `None` where the text is not an escaped id.
+pub fn unescape(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        match bytes[i] {
+            b'%' => {
+                let pair = bytes.get(i + 1..i + 3)?;
+                out.push(*crate::unhex(std::str::from_utf8(pair).ok()?).ok()?.first()?);
+                i += 3;
+            }
+            b if b.is_ascii_alphanumeric() || b == b'_' || b == b'-' => {
+                out.push(b);
+                i += 1;
+            }
+            _ => return None,
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_survive_odd_ids() {
+        for id in ["species", "a.b/c", "čas 1", "%", ""] {
+            for key in [DocKey::Field(id.into()), DocKey::Choice(id.into(), id.into())] {
+                assert_eq!(DocKey::decode(&key.encode()), key);
+            }
+        }
+        assert_eq!(DocKey::decode("f.a b"), DocKey::Other("f.a b".into()));
+        assert_eq!(DocKey::decode("x.new"), DocKey::Other("x.new".into()));
+    }
+}

@@ -1,0 +1,31 @@
+//! What an observation, a configuration and an id is. Pure: no clock, no files, no randomness.
+//!
+//! This crate is the only one that knows the keys inside a document and the only one that
+//! touches Automerge. A document is a flat map of scalars; [`DocState`] merges changes by the
+//! same rule Automerge uses, without building an op set (held equal by `tests/differential.rs`).
+#![warn(missing_docs)]
+
+mod change;
+mod configuration;
+mod default_configuration;
+mod edit;
+mod ids;
+mod instant;
+mod key;
+pub mod limits;
+mod observation;
+mod place;
+mod state;
+mod value;
+
+pub use change::{ActorId, Change, ChangeError, ChangeHash, ChangeIntent, NewChange, Op, OpAction, OpId};
+pub use configuration::{Category, Configuration, Field, FieldChoice, FieldType, TypedFault};
+pub use default_configuration::default_configuration;
+pub use edit::{Edit, EditError};
+pub use ids::{DeviceId, DocId, DocKind, FeedId, IdError, ProjectId, UnitId, hex, import_identity, unhex};
+pub use instant::{Instant, TimeError};
+pub use key::{DocKey, UNCATEGORISED, escape, unescape};
+pub use observation::{FieldValue, Observation};
+pub use place::{Place, PlaceError};
+pub use state::{ApplyError, DocState, LiveOp};
+pub use value::Value;

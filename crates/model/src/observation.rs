@@ -1,0 +1,100 @@
+//! An observation as people see it, read from a document's state.
+
+use crate::{DocKey, DocState, Instant, Place, UNCATEGORISED, Value};
+use std::collections::BTreeMap;
+
+/// What stands in a field.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FieldValue {
+    /// One value.
+    One(Value),
+    /// The options chosen, in byte order.
+    Several(Vec<String>),
+}
+
+/// The shown side of an observation; concurrent values are read from [`DocState::values`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observation {
+    /// Category id; `uncategorised` where none is set.
+    pub category: String,
+    /// As written, RFC 3339.
+    pub at: Option<String>,
+    /// Position.
+    pub place: Option<Place>,
+    /// Note.
+    pub note: Option<String>,
+    /// Fields by id.
+    pub fields: BTreeMap<String, FieldValue>,
+    /// Deleted: neither listed nor counted.
+    pub deleted: bool,
+}
+
+impl Observation {
+    /// Reads the shown values. A value of the wrong type reads as absent here and stays in the document.
+    pub fn read(state: &DocState) -> Self {
+        let mut seen = Self { category: UNCATEGORISED.to_owned(), ..Self::default() };
+        for (raw, values) in state.keys() {
+            let Some((_, value)) = values.first() else { continue };
+            seen.read_key(DocKey::decode(raw), value);
+        }
+        seen
+    }
+
+    fn read_key(&mut self, key: DocKey, value: &Value) {
+        match key {
+            DocKey::Category => {
+                if let Some(id) = value.as_text() {
+                    self.category = id.to_owned();
+                }
+            }
+            DocKey::At => self.at = value.as_text().map(str::to_owned),
+            DocKey::Where => self.place = value.as_text().and_then(|t| Place::from_geo(t).ok()),
+            DocKey::Note => self.note = value.as_text().map(str::to_owned),
+            DocKey::Deleted => self.deleted = *value == Value::Bool(true),
+            DocKey::Field(id) => {
+                self.fields.entry(id).or_insert_with(|| FieldValue::One(value.clone()));
+            }
+            DocKey::Choice(id, option) => self.read_choice(id, option),
+            DocKey::Other(_) => {}
+        }
+    }
+
+    // `o.` sorts after `f.`; where both exist the single value is shown and the options are listed as a conflict.
+    fn read_choice(&mut self, id: String, option: String) {
+        match self.fields.entry(id).or_insert_with(|| FieldValue::Several(Vec::new())) {
+            FieldValue::Several(options) => options.push(option),
+            FieldValue::One(_) => {}
+        }
+    }
+
+    /// When it was, in milliseconds since 1970; `None` where unknown or not a time.
+    pub fn unix_ms(&self) -> Option<i64> {
+        Instant::parse(self.at.as_deref()?).ok().map(|i| i.unix_ms())
+    }
+
+    /// The options chosen in a field, empty for other fields.
+    pub fn chosen(&self, field: &str) -> &[String] {
+        match self.fields.get(field) {
+            Some(FieldValue::Several(options)) => options,
+            _ => &[],
+        }
+    }
+}
+
+impl FieldValue {
+    /// `true` if `text` is the value, or one of the options chosen.
+    pub fn matches(&self, text: &str) -> bool {
+        match self {
+            FieldValue::One(value) => value.display() == text,
+            FieldValue::Several(options) => options.iter().any(|o| o == text),
+        }
+    }
+
+    /// For people and CSV cells; options joined by `;`.
+    pub fn display(&self) -> String {
+        match self {
+            FieldValue::One(value) => value.display(),
+            FieldValue::Several(options) => options.join(";"),
+        }
+    }
+}
