@@ -1,0 +1,46 @@
+//! Every derived identifier, each under its own BLAKE3 context.
+
+use cairn_model::{ActorId, DeviceId, FeedId, ProjectId};
+
+pub(crate) fn derive(context: &str, parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    for part in parts {
+        hasher.update(part);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+pub(crate) fn first16(full: [u8; 32]) -> [u8; 16] {
+    let mut short = [0; 16];
+    short.copy_from_slice(&full[..16]);
+    short
+}
+
+/// The actor of all changes made in one writable open: `nonce` is drawn at that open.
+pub fn actor_id(feed: &FeedId, nonce: &[u8; 16]) -> ActorId {
+    ActorId(first16(derive("cairn actor v1", &[&feed.0, nonce])))
+}
+
+/// A device's feed in one incarnation.
+pub fn feed_id(project: &ProjectId, device: &DeviceId, incarnation: &[u8; 16]) -> FeedId {
+    FeedId(first16(derive("cairn feed v1", &[&project.0, &device.0, incarnation])))
+}
+
+/// The feed that a branch becomes: named by the feed it left and its first batch.
+pub fn branch_id(feed: &FeedId, first: &[u8; 32]) -> FeedId {
+    FeedId(first16(derive("cairn branch v1", &[&feed.0, first])))
+}
+
+/// Proof of knowing the project's discovery key, bound to one TLS session and one side of it, so that it can be
+/// neither replayed nor reflected. `exporter` is 32 bytes of keying material; `dialler` says whose proof it is.
+pub fn link_proof(discovery: &[u8; 32], exporter: &[u8; 32], dialler: bool) -> [u8; 32] {
+    derive("cairn link proof v1", &[discovery, exporter, &[u8::from(dialler)]])
+}
+
+/// What an announcement shows for a project: meaningless without the discovery key, fresh with every nonce.
+pub fn discovery_tag(discovery: &[u8; 32], nonce: &[u8]) -> [u8; 6] {
+    let full = derive("cairn discovery tag v1", &[discovery, nonce]);
+    let mut tag = [0; 6];
+    tag.copy_from_slice(&full[..6]);
+    tag
+}

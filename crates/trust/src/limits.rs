@@ -1,0 +1,30 @@
+//! Limits on what is received: value and reason. They depend only on the bytes and their feed's past, never on what else is here.
+
+/// Bytes of one batch as its author sends it: small enough for a relay's frame, large enough to compress well.
+pub const BATCH_BYTES: usize = 256 << 10;
+/// Bytes of a batch that holds one change alone (a long interview).
+pub const SINGLE_CHANGE_BATCH_BYTES: usize = (2 << 20) + (64 << 10);
+/// Changes in one batch.
+pub const BATCH_CHANGES: usize = 256;
+/// Payload bytes at which the open batch is cut: about 230 ordinary observations, where compression has stopped gaining.
+pub const CUT_BYTES: usize = 64 << 10;
+/// Largest ratio of uncompressed to compressed bytes taken; an author whose data compresses better stores it plain.
+pub const RATIO: usize = 64;
+/// Bytes of one chunk on any carrier: the largest batch, header, padding.
+pub const CHUNK_BYTES: usize = 3 << 20;
+/// Smallest padded plaintext.
+pub const PAD_FLOOR: usize = 256;
+/// Tips a batch header may name.
+pub const SEEN_TIPS: usize = 16;
+/// Actor nonces a batch header may list: writable opens between two cuts, with room.
+pub const NONCES: usize = 256;
+/// Control heads a batch header may name.
+pub const CONTROL_HEADS: usize = 64;
+/// Feeds (incarnations and branches) of one device; past it the device's new feeds are held but not applied.
+pub const FEEDS_PER_DEVICE: usize = 64;
+/// Bytes of one control operation.
+pub const CONTROL_OP_BYTES: usize = 16 << 10;
+/// Bytes of control log taken from a device that has not yet shown it belongs.
+pub const CONTROL_LOG_BYTES: usize = 1 << 20;
+/// Feeds in one frontier: 200 devices with room for incarnations.
+pub const FRONTIER_TIPS: usize = 16_384;
