@@ -1,1 +1,26 @@
-//! cairn-store
+#![doc = include_str!("../FORMAT.md")]
+
+mod check;
+mod docs;
+mod entropy;
+mod error;
+mod feeds;
+mod files;
+mod ingest;
+mod local;
+mod mem;
+mod query;
+mod receipts;
+mod tables;
+
+pub use check::Finding;
+pub use docs::{ConflictEntry, ConflictValue, DocView, LogEntry, SyncEffect};
+pub use entropy::{Entropy, OsEntropy};
+pub use error::StoreError;
+pub use feeds::{FeedRow, Verdict};
+pub use files::{StoreFiles, create_file, open_file};
+pub use ingest::{IngestStats, Ingested};
+pub use local::{ImportRow, ImportStats, RowRefusal};
+pub use mem::{NewProject, Store};
+pub use query::{Bbox, Filter, Listing};
+pub use receipts::{Coverage, KnownDevice};

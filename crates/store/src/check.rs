@@ -1,0 +1,108 @@
+//! The integrity walk: every invariant of FORMAT.md, read-only.
+
+use crate::docs::{DocRow, read_batch};
+use crate::feeds::{BatchRow, Verdict, batch_key};
+use crate::tables::from_bytes;
+use crate::{Store, StoreError};
+use cairn_model::{DocId, DocKind};
+use redb::ReadableTable;
+use std::collections::BTreeMap;
+
+/// Something `check` found wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// Where.
+    pub place: String,
+    /// What.
+    pub what: String,
+}
+
+impl Store {
+    /// Walks every chunk and document. `seen` is told (done, planned) batches. Nothing is changed.
+    pub fn check(&self, seen: &mut dyn FnMut(u64, u64)) -> Result<Vec<Finding>, StoreError> {
+        let v = self.view()?;
+        let mut findings = Vec::new();
+        let planned: u64 = self.mem.feeds.iter().map(|f| f.seq + 1 - f.base).sum();
+        let mut done = 0;
+        let mut accepted: BTreeMap<DocId, u64> = BTreeMap::new();
+        for (n, feed) in self.mem.feeds.iter().enumerate() {
+            let mut prev = None;
+            for seq in feed.base..=feed.seq {
+                done += 1;
+                seen(done, planned);
+                let mut add = |what: &str| findings.push(Finding { place: format!("feed {} batch {seq}", feed.id), what: what.into() });
+                let Some(bytes) = v.batches.get(batch_key(n as u32, seq))? else {
+                    add("is not listed");
+                    continue;
+                };
+                let row: BatchRow = from_bytes(bytes.value(), "batch")?;
+                match read_batch(&v, &self.mem, n as u32, seq) {
+                    Err(_) => add("cannot be read; sync with another device to fetch it again"),
+                    Ok(batch) => {
+                        if batch.hash.0 != row.hash || !batch.signed_by(&feed.device) {
+                            add("is not what was signed");
+                        }
+                        if seq > feed.base && batch.header.prev != prev {
+                            add("does not follow the one before");
+                        }
+                        prev = Some(batch.hash);
+                        if row.verdict == Verdict::Accepted {
+                            for item in &batch.header.items {
+                                *accepted.entry(item.doc).or_default() += u64::from(item.changes);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        for open in &self.mem.open.changes {
+            *accepted.entry(open.id).or_default() += 1;
+        }
+        self.check_documents(&accepted, &mut findings)?;
+        Ok(findings)
+    }
+
+    fn check_documents(&self, accepted: &BTreeMap<DocId, u64>, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
+        let v = self.view()?;
+        let mut listed = 0u64;
+        let mut shown = 0u64;
+        for row in v.docs.iter()? {
+            let (number, bytes) = row?;
+            let row: DocRow = from_bytes(bytes.value(), "document")?;
+            let mut add = |what: String| findings.push(Finding { place: format!("document {}", row.id), what });
+            listed += 1;
+            let here = (row.applied.len() + row.waiting.len()) as u64;
+            if accepted.get(&row.id).copied().unwrap_or(0) < here {
+                add(format!("has {here} changes, its batches name {}", accepted.get(&row.id).copied().unwrap_or(0)));
+            }
+            let id_row = v.doc_ids.get(&crate::docs::doc_key(row.kind, &row.id))?.map(|n| n.value());
+            if id_row != Some(number.value()) {
+                add("is not found by its id".into());
+            }
+            let rebuilt = self.rebuild(&v, &row)?;
+            if rebuilt != row.state.heads() {
+                add("is not what its changes make".into());
+            }
+            let seen = cairn_model::Observation::read(&row.state);
+            shown += u64::from(row.kind == DocKind::Observation && !row.state.is_empty() && !seen.deleted);
+        }
+        let counted = self.count()?;
+        if counted != shown {
+            findings.push(Finding { place: "index by time".into(), what: format!("lists {counted} of {shown} observations") });
+        }
+        if listed < accepted.len() as u64 {
+            findings.push(Finding { place: "documents".into(), what: format!("{listed} of {} are here", accepted.len()) });
+        }
+        Ok(())
+    }
+
+    fn rebuild(&self, v: &crate::tables::View, row: &DocRow) -> Result<Vec<cairn_model::ChangeHash>, StoreError> {
+        let mut state = cairn_model::DocState::default();
+        for (change, _) in self.changes_of(v, row)? {
+            if state.apply(&change).is_err() {
+                return Ok(Vec::new());
+            }
+        }
+        Ok(if state == row.state { state.heads().to_vec() } else { Vec::new() })
+    }
+}

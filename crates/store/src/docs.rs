@@ -1,0 +1,452 @@
+//! Document rows: the merged state, where each change is stored, and the indexes made from it.
+
+use crate::feeds::batch_key;
+use crate::local::OpenChange;
+use crate::mem::Mem;
+use crate::tables::{Tables, View, from_bytes, to_bytes};
+use crate::{Store, StoreError};
+use cairn_model::{Change, ChangeHash, DeviceId, DocId, DocKey, DocKind, DocState, Observation, OpId, Value};
+use cairn_trust::{Batch, EpochKey, chunk_kind, open};
+use redb::ReadableTable;
+use serde::{Deserialize, Serialize};
+
+/// Where one change of a document is stored: in the chunk of a batch, or in the open batch (the next of our own feed).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ChangeRef {
+    pub hash: ChangeHash,
+    pub feed: u32,
+    pub seq: u64,
+    pub index: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DocRow {
+    pub kind: DocKind,
+    pub id: DocId,
+    pub applied: Vec<ChangeRef>,
+    /// Changes whose dependencies are missing: they hold back only this document.
+    pub waiting: Vec<ChangeRef>,
+    /// The creating change with the lowest hash, and its author's feed: alike on all devices.
+    pub creator: Option<(ChangeHash, u32)>,
+    pub state: DocState,
+}
+
+impl DocRow {
+    pub fn new(kind: DocKind, id: DocId) -> Self {
+        Self { kind, id, applied: Vec::new(), waiting: Vec::new(), creator: None, state: DocState::default() }
+    }
+
+    fn knows(&self, hash: &ChangeHash) -> bool {
+        self.applied.iter().chain(&self.waiting).any(|r| r.hash == *hash)
+    }
+
+    fn apply(&mut self, change: &Change, at: ChangeRef) -> bool {
+        let ready = change.deps.iter().all(|d| self.applied.iter().any(|r| r.hash == *d));
+        if !ready || self.state.apply(change).is_err() {
+            return false;
+        }
+        if change.deps.is_empty() && self.creator.is_none_or(|(hash, _)| change.hash < hash) {
+            self.creator = Some((change.hash, at.feed));
+        }
+        self.applied.push(at);
+        true
+    }
+}
+
+/// What a change did to an observation, for the report of a sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SyncEffect {
+    /// Not there before.
+    New = 1,
+    /// Other values than before.
+    Changed = 2,
+    /// Shown before, deleted now.
+    Deleted = 3,
+}
+
+impl SyncEffect {
+    pub(crate) fn from_number(n: u8) -> Self {
+        match n {
+            1 => SyncEffect::New,
+            3 => SyncEffect::Deleted,
+            _ => SyncEffect::Changed,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq)]
+struct IndexKeys {
+    time: [u8; 20],
+    category: String,
+    place: Option<u64>,
+    deleted: bool,
+    conflict: bool,
+}
+
+fn index_keys(row: &DocRow, number: u32) -> Option<IndexKeys> {
+    if row.kind != DocKind::Observation || row.state.is_empty() {
+        return None;
+    }
+    let seen = Observation::read(&row.state);
+    let mut time = [0; 20];
+    time[..8].copy_from_slice(&time_key(seen.unix_ms()));
+    time[8..16].copy_from_slice(&row.id.0[..8]);
+    time[16..].copy_from_slice(&number.to_be_bytes());
+    // A deletion with another head beside it may have been made without seeing an edit: the reader looks closer.
+    let unseen_edit = seen.deleted && row.state.heads().len() > 1;
+    Some(IndexKeys {
+        time,
+        category: seen.category,
+        place: seen.place.map(|p| p.morton()),
+        deleted: seen.deleted,
+        conflict: row.state.has_conflicts() || unseen_edit,
+    })
+}
+
+/// Sorts newest first; observations without a time come last.
+pub(crate) fn time_key(unix_ms: Option<i64>) -> [u8; 8] {
+    let ordered = (unix_ms.unwrap_or(i64::MIN) as u64) ^ (1 << 63);
+    (!ordered).to_be_bytes()
+}
+
+pub(crate) fn doc_key(kind: DocKind, id: &DocId) -> [u8; 17] {
+    let mut key = [0; 17];
+    key[0] = kind as u8;
+    key[1..].copy_from_slice(&id.0);
+    key
+}
+
+/// A row as it was taken out to be changed.
+pub(crate) struct Taken {
+    pub number: u32,
+    pub row: DocRow,
+    before: Option<IndexKeys>,
+    is_new: bool,
+}
+
+pub(crate) fn take(t: &Tables<'_>, mem: &mut Mem, kind: DocKind, id: &DocId) -> Result<Taken, StoreError> {
+    let key = doc_key(kind, id);
+    if let Some(number) = t.doc_ids.get(&key)?.map(|n| n.value()) {
+        let bytes = t.docs.get(number)?.ok_or(StoreError::Damaged("document"))?;
+        let row: DocRow = from_bytes(bytes.value(), "document")?;
+        let before = index_keys(&row, number);
+        return Ok(Taken { number, row, before, is_new: false });
+    }
+    let number = mem.next_doc;
+    mem.next_doc += 1;
+    Ok(Taken { number, row: DocRow::new(kind, *id), before: None, is_new: true })
+}
+
+/// Writes a row back and moves its index entries. Tells what people would see happen.
+pub(crate) fn put_back(t: &mut Tables<'_>, mem: &mut Mem, taken: &Taken) -> Result<Option<SyncEffect>, StoreError> {
+    let Taken { number, row, before, is_new } = taken;
+    if *is_new {
+        t.doc_ids.insert(&doc_key(row.kind, &row.id), *number)?;
+    }
+    t.docs.insert(*number, &to_bytes(row)[..])?;
+    let after = index_keys(row, *number);
+    if *before != after {
+        if let Some(old) = before {
+            unindex(t, mem, *number, old)?;
+        }
+        if let Some(new) = &after {
+            index(t, mem, *number, new)?;
+        }
+    }
+    Ok(match (before, after) {
+        (None, Some(new)) if !new.deleted => Some(SyncEffect::New),
+        (Some(old), Some(new)) if !old.deleted && new.deleted => Some(SyncEffect::Deleted),
+        (Some(old), Some(new)) if old.deleted && !new.deleted => Some(SyncEffect::New),
+        (Some(_), Some(new)) if !new.deleted => Some(SyncEffect::Changed),
+        _ => None,
+    })
+}
+
+fn category_key(number: u32, time: &[u8; 20]) -> [u8; 24] {
+    let mut key = [0; 24];
+    key[..4].copy_from_slice(&number.to_be_bytes());
+    key[4..].copy_from_slice(time);
+    key
+}
+
+fn place_key(morton: u64, number: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&morton.to_be_bytes());
+    key[8..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+fn index(t: &mut Tables<'_>, mem: &mut Mem, number: u32, keys: &IndexKeys) -> Result<(), StoreError> {
+    if keys.conflict {
+        t.conflicts.insert(number, ())?;
+    }
+    if keys.deleted {
+        t.deleted.insert(&keys.time, ())?;
+        return Ok(());
+    }
+    t.by_time.insert(&keys.time, ())?;
+    let category = mem.category_number(t, &keys.category)?;
+    t.by_category.insert(&category_key(category, &keys.time), ())?;
+    if let Some(morton) = keys.place {
+        t.by_place.insert(&place_key(morton, number), ())?;
+    }
+    Ok(())
+}
+
+fn unindex(t: &mut Tables<'_>, mem: &mut Mem, number: u32, keys: &IndexKeys) -> Result<(), StoreError> {
+    if keys.conflict {
+        t.conflicts.remove(number)?;
+    }
+    if keys.deleted {
+        t.deleted.remove(&keys.time)?;
+        return Ok(());
+    }
+    t.by_time.remove(&keys.time)?;
+    let category = mem.category_number(t, &keys.category)?;
+    t.by_category.remove(&category_key(category, &keys.time))?;
+    if let Some(morton) = keys.place {
+        t.by_place.remove(&place_key(morton, number))?;
+    }
+    Ok(())
+}
+
+/// Applies one change to a row and whatever of its waiting changes that makes ready. A change that is here is a no-op.
+pub(crate) fn apply_change(t: &Tables<'_>, mem: &Mem, row: &mut DocRow, change: &Change, at: ChangeRef) -> Result<(), StoreError> {
+    if row.knows(&change.hash) {
+        return Ok(());
+    }
+    if !row.apply(change, at) {
+        row.waiting.push(at);
+        return Ok(());
+    }
+    while !row.waiting.is_empty() {
+        let waiting = std::mem::take(&mut row.waiting);
+        let count = waiting.len();
+        for at in waiting {
+            let change = read_change(t, mem, &at)?;
+            if !row.apply(&change, at) {
+                row.waiting.push(at);
+            }
+        }
+        if row.waiting.len() == count {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Gives the stored bytes of one chunk or open change, from a write or a read transaction alike.
+pub(crate) trait Stored {
+    fn chunk(&self, key: u64) -> Result<Option<Vec<u8>>, StoreError>;
+}
+
+impl Stored for Tables<'_> {
+    fn chunk(&self, key: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.chunks.get(key)?.map(|c| c.value().to_vec()))
+    }
+}
+
+impl Stored for View {
+    fn chunk(&self, key: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.chunks.get(key)?.map(|c| c.value().to_vec()))
+    }
+}
+
+pub(crate) fn read_change(t: &impl Stored, mem: &Mem, at: &ChangeRef) -> Result<Change, StoreError> {
+    if at.feed == mem.own_feed && at.seq == mem.feeds[at.feed as usize].seq + 1 {
+        let open: &OpenChange = mem.open.changes.get(usize::from(at.index)).ok_or(StoreError::Damaged("open change"))?;
+        return Change::parse(&open.bytes).map_err(|_| StoreError::Damaged("open change"));
+    }
+    let batch = read_batch(t, mem, at.feed, at.seq)?;
+    let mut rest = batch.payload.as_deref().unwrap_or_default();
+    for _ in 0..at.index {
+        let (len, _) = Change::frame_len(rest).map_err(|_| StoreError::Damaged("payload"))?;
+        rest = &rest[len..];
+    }
+    Ok(Change::parse_first(rest).map_err(|_| StoreError::Damaged("payload"))?.0)
+}
+
+pub(crate) fn read_batch(t: &impl Stored, mem: &Mem, feed: u32, seq: u64) -> Result<Batch, StoreError> {
+    let chunk = t.chunk(batch_key(feed, seq))?.ok_or(StoreError::Damaged("chunk"))?;
+    let (_, epoch) = chunk_kind(&chunk).map_err(|_| StoreError::Damaged("chunk"))?;
+    let key: &EpochKey = mem.epochs.get(&epoch).ok_or(StoreError::Damaged("epoch"))?;
+    let body = open(&mem.project, key, &chunk).map_err(|_| StoreError::Damaged("chunk"))?;
+    Batch::decode(&mem.project, &body).map_err(|_| StoreError::Damaged("batch"))
+}
+
+/// An observation with what is known about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DocView {
+    /// Its id.
+    pub id: DocId,
+    /// What is shown.
+    pub seen: Observation,
+    /// Concurrent values people may settle.
+    pub conflicts: Vec<ConflictEntry>,
+    /// Who created it.
+    pub created_by: Option<DeviceId>,
+    /// Names the state: equal versions, equal content.
+    pub version: String,
+}
+
+/// One key with several values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConflictEntry {
+    /// The observation.
+    pub id: DocId,
+    /// The key as people name it.
+    pub key: String,
+    /// Shown value first.
+    pub values: Vec<ConflictValue>,
+}
+
+/// One of several concurrent values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConflictValue {
+    /// `None` for "edited elsewhere" beside a deletion.
+    pub value: Option<Value>,
+    /// Who set it.
+    pub device: Option<DeviceId>,
+    /// By that device's clock, milliseconds.
+    pub time_ms: i64,
+}
+
+/// One change of an observation's history.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogEntry {
+    /// The observation.
+    pub id: DocId,
+    /// The change.
+    pub hash: ChangeHash,
+    /// Who made it.
+    pub device: Option<DeviceId>,
+    /// By that device's clock, milliseconds.
+    pub time_ms: i64,
+    /// Keys set (with value) or removed (`None`).
+    pub set: Vec<(String, Option<Value>)>,
+    /// Feed batch it is in; `None` while in the open batch.
+    pub batch: Option<(cairn_model::FeedId, u64)>,
+}
+
+impl Store {
+    pub(crate) fn doc_row(&self, kind: DocKind, id: &DocId) -> Result<Option<DocRow>, StoreError> {
+        let v = self.view()?;
+        let Some(number) = v.doc_ids.get(&doc_key(kind, id))?.map(|n| n.value()) else { return Ok(None) };
+        let bytes = v.docs.get(number)?.ok_or(StoreError::Damaged("document"))?;
+        Ok(Some(from_bytes(bytes.value(), "document")?))
+    }
+
+    /// One observation, deleted or not; `None` if it is not here.
+    pub fn observation(&self, id: &DocId) -> Result<Option<DocView>, StoreError> {
+        let v = self.view()?;
+        let row = self.doc_row(DocKind::Observation, id)?;
+        row.filter(|r| !r.state.is_empty()).map(|r| self.doc_view(&v, &r)).transpose()
+    }
+
+    pub(crate) fn doc_view(&self, v: &View, row: &DocRow) -> Result<DocView, StoreError> {
+        let seen = Observation::read(&row.state);
+        let contested = row.state.has_conflicts() || (seen.deleted && row.state.heads().len() > 1);
+        let conflicts = if contested { self.conflict_entries(v, row, &seen)? } else { Vec::new() };
+        let mut version = blake3::Hasher::new();
+        for head in row.state.heads() {
+            version.update(&head.0);
+        }
+        Ok(DocView {
+            id: row.id,
+            conflicts,
+            created_by: row.creator.map(|(_, feed)| self.mem.feeds[feed as usize].device),
+            version: cairn_model::hex(&version.finalize().as_bytes()[..16]),
+            seen,
+        })
+    }
+
+    fn conflict_entries(&self, v: &View, row: &DocRow, seen: &Observation) -> Result<Vec<ConflictEntry>, StoreError> {
+        let changes = self.changes_of(v, row)?;
+        let author = |op: &OpId| changes.iter().find(|(c, _)| c.actor == op.actor && (c.start_op..=c.max_op()).contains(&op.counter));
+        let mut out = Vec::new();
+        for (key, values) in row.state.keys() {
+            if values.iter().all(|(_, value)| *value == values[0].1) {
+                continue;
+            }
+            let values = values.iter().map(|(op, value)| ConflictValue {
+                value: Some((*value).clone()),
+                device: author(op).map(|(_, device)| *device),
+                time_ms: author(op).map_or(0, |(c, _)| c.time_ms),
+            });
+            out.push(ConflictEntry { id: row.id, key: DocKey::decode(key).label(), values: values.collect() });
+        }
+        if seen.deleted {
+            out.extend(unseen_edits(row, &changes));
+        }
+        Ok(out)
+    }
+
+    /// Every applied change with its author, oldest first as applied here.
+    pub(crate) fn changes_of(&self, v: &View, row: &DocRow) -> Result<Vec<(Change, DeviceId)>, StoreError> {
+        let feeds = &self.mem.feeds;
+        row.applied.iter().map(|at| Ok((read_change(v, &self.mem, at)?, feeds[at.feed as usize].device))).collect()
+    }
+
+    /// The history of one observation, oldest first; empty if it is not here.
+    pub fn history(&self, id: &DocId) -> Result<Vec<LogEntry>, StoreError> {
+        let v = self.view()?;
+        let Some(row) = self.doc_row(DocKind::Observation, id)? else { return Ok(Vec::new()) };
+        let mut out = Vec::new();
+        for at in &row.applied {
+            let feed = &self.mem.feeds[at.feed as usize];
+            let change = read_change(&v, &self.mem, at)?;
+            let batch = (at.feed != self.mem.own_feed || at.seq <= feed.seq).then_some((feed.id, at.seq));
+            let set = change.ops.iter().filter_map(|op| {
+                let key = DocKey::decode(op.key.as_deref()?).label();
+                Some((key, if let cairn_model::OpAction::Put(value) = &op.action { Some(value.clone()) } else { None }))
+            });
+            out.push(LogEntry {
+                id: row.id,
+                hash: change.hash,
+                device: Some(feed.device),
+                time_ms: change.time_ms,
+                set: set.collect(),
+                batch,
+            });
+        }
+        Ok(out)
+    }
+
+    /// Every observation with something to settle, in the order of `list`.
+    pub fn conflicts(&self) -> Result<Vec<ConflictEntry>, StoreError> {
+        let v = self.view()?;
+        let mut out = Vec::new();
+        for row in v.conflicts.iter()? {
+            let number = row?.0.value();
+            let bytes = v.docs.get(number)?.ok_or(StoreError::Damaged("document"))?;
+            out.extend(self.doc_view(&v, &from_bytes(bytes.value(), "document")?)?.conflicts);
+        }
+        out.sort_by(|a, b| (a.id, &a.key).cmp(&(b.id, &b.key)));
+        Ok(out)
+    }
+}
+
+/// "Deleted here, edited there": heads that have not seen the winning deletion.
+fn unseen_edits(row: &DocRow, changes: &[(Change, DeviceId)]) -> Option<ConflictEntry> {
+    let key = DocKey::Deleted.encode();
+    let (op, value) = row.state.values(&key).into_iter().next()?;
+    let (deletion, deleter) = changes.iter().find(|(c, _)| c.actor == op.actor && (c.start_op..=c.max_op()).contains(&op.counter))?;
+    let mut saw = vec![deletion.hash];
+    // Changes are applied parents first, so one pass finds every descendant.
+    for (change, _) in changes {
+        if change.deps.iter().any(|d| saw.contains(d)) {
+            saw.push(change.hash);
+        }
+    }
+    let edits: Vec<_> = changes.iter().filter(|(c, _)| row.state.heads().contains(&c.hash) && !saw.contains(&c.hash)).collect();
+    if edits.is_empty() {
+        return None;
+    }
+    let mut values = vec![ConflictValue { value: Some(value.clone()), device: Some(*deleter), time_ms: deletion.time_ms }];
+    let mut unseen: Vec<_> =
+        edits.iter().map(|(c, device)| (c.hash, ConflictValue { value: None, device: Some(*device), time_ms: c.time_ms })).collect();
+    unseen.sort_by_key(|(hash, _)| *hash);
+    values.extend(unseen.into_iter().map(|(_, v)| v));
+    Some(ConflictEntry { id: row.id, key, values })
+}

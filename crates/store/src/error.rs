@@ -1,0 +1,87 @@
+//! What can go wrong in a store, by who must act.
+
+use cairn_model::{DocId, EditError};
+use std::path::PathBuf;
+
+/// Errors of the store. Whatever is returned, the store is as it was before the call.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk or the file refused; the outcome of a commit that failed this way is unknown until reopened.
+    #[error("the store could not be read or written: {0}")]
+    Disk(#[source] Box<redb::Error>),
+    /// A file beside the store.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// Another process has the store.
+    #[error("the store is in use by {holder}")]
+    InUse {
+        /// Process and verb, as far as known.
+        holder: String,
+    },
+    /// No store there.
+    #[error("there is no store in {}", .0.display())]
+    Missing(PathBuf),
+    /// Made by a newer version.
+    #[error("the store has format {found}; this version knows up to {known}")]
+    Newer {
+        /// In the file.
+        found: u32,
+        /// Known here.
+        known: u32,
+    },
+    /// A row that must be there is not, or does not read.
+    #[error("the store is damaged: {0}")]
+    Damaged(&'static str),
+    /// The edit itself.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// No such document.
+    #[error("there is no observation {0}")]
+    NotFound(DocId),
+    /// This device may not write that.
+    #[error("this device is {role} and may not {act}")]
+    Role {
+        /// Its role.
+        role: &'static str,
+        /// What was tried.
+        act: &'static str,
+    },
+    /// The document is at its size limit.
+    #[error("the observation has {bytes} bytes; at most {most} are allowed")]
+    DocumentSize {
+        /// It would have.
+        bytes: usize,
+        /// Allowed.
+        most: usize,
+    },
+    /// Our own batch failed the receiver's check: a bug, caught before it left the device.
+    #[error("internal fault: own batch refused ({0})")]
+    OwnBatch(String),
+    /// The caller's source of rows stopped.
+    #[error("{0}")]
+    Source(String),
+}
+
+impl StoreError {
+    /// `true` if the disk is full or a quota is reached.
+    pub fn is_out_of_space(&self) -> bool {
+        use std::io::ErrorKind as K;
+        match self {
+            StoreError::Disk(e) => matches!(&**e, redb::Error::Io(io) if matches!(io.kind(), K::StorageFull | K::QuotaExceeded)),
+            StoreError::File { source, .. } => matches!(source.kind(), K::StorageFull | K::QuotaExceeded),
+            _ => false,
+        }
+    }
+}
+
+macro_rules! from_redb {
+    ($($kind:ident),*) => { $(impl From<redb::$kind> for StoreError {
+        fn from(e: redb::$kind) -> Self { StoreError::Disk(Box::new(e.into())) }
+    })* };
+}
+from_redb!(Error, DatabaseError, TransactionError, TableError, StorageError, CommitError, CompactionError, SetDurabilityError);

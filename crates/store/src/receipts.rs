@@ -1,0 +1,127 @@
+//! Receipts of other devices: the only evidence of what they hold. And hints of where they were met.
+
+use crate::feeds::{BatchHashes, BatchRow, batch_key};
+use crate::tables::{from_bytes, to_bytes};
+use crate::{Store, StoreError};
+use cairn_model::DeviceId;
+use cairn_trust::{Receipt, Tip};
+use redb::ReadableTable;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Where and when a device was last met; hints only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct KnownDevice {
+    /// `IP:PORT` where it listened, latest first.
+    pub addresses: Vec<String>,
+    /// When, by this device's clock, milliseconds.
+    pub met_ms: i64,
+    /// Over which transport.
+    pub transport: String,
+}
+
+/// What others are known to hold of what is here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Changes made on this device that no other device has confirmed.
+    pub unsynced: u64,
+    /// Changes of any author held here that no other device has confirmed.
+    pub only_here: u64,
+}
+
+const ADDRESSES_KEPT: usize = 8;
+
+impl Store {
+    /// This device's receipt for what is durable now, signed.
+    pub fn make_receipt(&mut self) -> Result<Vec<u8>, StoreError> {
+        let frontier = self.frontier()?;
+        let counter = self.mem.receipt_counter + 1;
+        self.write(|t, mem, _| {
+            t.meta.insert("receipt counter", &counter.to_le_bytes()[..])?;
+            mem.receipt_counter = counter;
+            Ok(())
+        })?;
+        let receipt = Receipt { device: self.mem.device, counter, incarnation: self.mem.incarnation, frontier };
+        Ok(receipt.sign(&self.mem.project, &self.keys))
+    }
+
+    /// Keeps a receipt whose signature held, if it is newer than what is here.
+    pub fn keep_receipt(&mut self, receipt: &Receipt, bytes: &[u8]) -> Result<(), StoreError> {
+        let known = self.receipts()?.into_iter().find(|r| r.device == receipt.device);
+        let newer = known.is_none_or(|k| k.incarnation != receipt.incarnation || k.counter < receipt.counter);
+        if !newer || receipt.device == self.mem.device {
+            return Ok(());
+        }
+        self.write(|t, _, _| {
+            t.receipts.insert(&receipt.device.0, bytes)?;
+            Ok(())
+        })
+    }
+
+    /// The latest receipt of every other device.
+    pub fn receipts(&self) -> Result<Vec<Receipt>, StoreError> {
+        let v = self.view()?;
+        let mut out = Vec::new();
+        for row in v.receipts.iter()? {
+            out.push(Receipt::open(&self.mem.project, row?.1.value()).map_err(|_| StoreError::Damaged("receipt"))?);
+        }
+        Ok(out)
+    }
+
+    /// What no active device but this one is known to hold.
+    pub fn coverage(&self) -> Result<Coverage, StoreError> {
+        let v = self.view()?;
+        let receipts: Vec<Vec<Tip>> = self.receipts()?.into_iter().filter(|r| self.is_member(&r.device)).map(|r| r.frontier).collect();
+        let open = self.mem.open.changes.len() as u64;
+        let mut out = Coverage { unsynced: open, only_here: open };
+        for n in 0..self.mem.feeds.len() as u32 {
+            let f = &self.mem.feeds[n as usize];
+            let mut covered = f.base - 1;
+            for tips in &receipts {
+                for tip in tips {
+                    if (f.base..=f.seq).contains(&tip.seq) && v.hash_at(n, tip.seq)? == Some(tip.hash.0) {
+                        covered = covered.max(tip.seq);
+                    }
+                }
+            }
+            for row in v.batches.range(batch_key(n, covered + 1)..batch_key(n + 1, 0))? {
+                let changes = u64::from(from_bytes::<BatchRow>(row?.1.value(), "batch")?.changes);
+                out.only_here += changes;
+                out.unsynced += if f.device == self.mem.device { changes } else { 0 };
+            }
+        }
+        Ok(out)
+    }
+
+    /// Remembers where a device was met.
+    pub fn note_met(&mut self, device: &DeviceId, address: Option<String>, transport: &str, now_ms: i64) -> Result<(), StoreError> {
+        self.write(|t, _, _| {
+            let before = t.addresses.get(&device.0)?.map(|b| from_bytes::<KnownDevice>(b.value(), "address")).transpose()?;
+            let mut known = before.unwrap_or_default();
+            if let Some(address) = address {
+                known.addresses.retain(|a| *a != address);
+                known.addresses.insert(0, address);
+                known.addresses.truncate(ADDRESSES_KEPT);
+            }
+            (known.met_ms, known.transport) = (now_ms, transport.to_owned());
+            t.addresses.insert(&device.0, &to_bytes(&known)[..])?;
+            Ok(())
+        })
+    }
+
+    /// Every device met, with the hints.
+    pub fn met(&self) -> Result<Vec<(DeviceId, KnownDevice)>, StoreError> {
+        let v = self.view()?;
+        let mut out = Vec::new();
+        for row in v.addresses.iter()? {
+            let (device, known) = row?;
+            out.push((DeviceId(*device.value()), from_bytes(known.value(), "address")?));
+        }
+        Ok(out)
+    }
+
+    /// Feeds' authors that wrote anything here.
+    pub fn authors_held(&self) -> BTreeSet<DeviceId> {
+        self.mem.feeds.iter().filter(|f| f.seq >= f.base).map(|f| f.device).collect()
+    }
+}

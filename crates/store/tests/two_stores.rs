@@ -1,0 +1,226 @@
+//! Two stores that hand each other chunks directly: what a transport will carry, without one.
+
+use cairn_model::{DocId, Edit, Instant, Place, default_configuration};
+use cairn_store::{Entropy, Filter, ImportRow, NewProject, Store, StoreError};
+use cairn_trust::{DeviceKeys, Role};
+use redb::{Database, backends::InMemoryBackend};
+
+struct Counter(u64);
+
+impl Entropy for Counter {
+    fn fill(&mut self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(8) {
+            self.0 += 1;
+            chunk.copy_from_slice(&blake3::hash(&self.0.to_le_bytes()).as_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+fn database() -> Database {
+    Database::builder().create_with_backend(InMemoryBackend::new()).unwrap()
+}
+
+fn founder() -> Store {
+    let configuration = default_configuration();
+    let new = NewProject { name: "River", device_name: "Ana", configuration: &configuration, now_ms: 1 };
+    let (store, words) = Store::new_project(database(), DeviceKeys::from_seed([1; 32]), Box::new(Counter(1 << 20)), &new).unwrap();
+    assert_eq!(words.phrase().split(' ').count(), 24);
+    store
+}
+
+fn joiner(from: &mut Store, n: u8, role: Role) -> Store {
+    let ticket = from.invite(role, 1, vec![]).unwrap();
+    let ticket = cairn_trust::Ticket::decode(&ticket.encode()).unwrap();
+    Store::join_project(database(), DeviceKeys::from_seed([n; 32]), Box::new(Counter(u64::from(n) << 40)), &ticket, "Bo").unwrap()
+}
+
+fn carry(from: &mut Store, to: &mut Store) {
+    from.cut(5).unwrap();
+    to.cut(5).unwrap();
+    to.add_control(&from.control_ops()).unwrap();
+    let (mut missing, diverged) = from.missing_for(&to.frontier().unwrap()).unwrap();
+    for feed in diverged {
+        missing.extend(from.missing_after_ladder(&feed, &to.ladder(&feed).unwrap()).unwrap());
+    }
+    for (chain, first, _) in missing {
+        let chunks = from.chunks_from(chain, first, usize::MAX).unwrap();
+        let stats = to.ingest(chunks, Some(1)).unwrap();
+        assert_eq!((stats.dropped, stats.gaps), (0, 0), "{stats:?}");
+    }
+}
+
+fn meet(a: &mut Store, b: &mut Store) {
+    for _ in 0..3 {
+        carry(a, b);
+        carry(b, a);
+    }
+    assert_eq!(a.digest().unwrap(), b.digest().unwrap());
+    assert_eq!(all(a), all(b));
+    for store in [a, b] {
+        assert_eq!(store.check(&mut |_, _| {}).unwrap(), vec![]);
+    }
+}
+
+fn all(store: &Store) -> Vec<(DocId, String)> {
+    let listing = store.list(&Filter { deleted: true, ..Filter::default() }).unwrap();
+    assert_eq!(listing.count as usize, listing.observations.len());
+    listing.observations.into_iter().map(|o| (o.id, format!("{:?} {:?} {} {:?}", o.seen, o.conflicts, o.version, o.created_by))).collect()
+}
+
+fn seen(store: &mut Store, species: &str, lat: f64) -> DocId {
+    let id = store.new_id();
+    let configuration = store.configuration();
+    let mut edit = Edit::new();
+    edit.category("animal", configuration.as_ref().as_ref()).unwrap().place(Place::new(lat, 10.0).unwrap());
+    edit.at(Instant::parse("2025-06-30T10:00:00Z").unwrap());
+    edit.field("species", species, configuration.as_ref().as_ref(), &[]).unwrap();
+    assert_eq!(store.edit_observations(vec![(id, edit)], 10).unwrap(), 1);
+    id
+}
+
+fn set(store: &mut Store, id: DocId, field: &str, value: &str) {
+    let mut edit = Edit::new();
+    edit.field(field, value, None, &[]).unwrap();
+    store.edit_observations(vec![(id, edit)], 11).unwrap();
+}
+
+fn delete(store: &mut Store, id: DocId, deleted: bool) {
+    let mut edit = Edit::new();
+    edit.deleted(deleted);
+    store.edit_observations(vec![(id, edit)], 12).unwrap();
+}
+
+#[test]
+fn edits_deletions_and_conflicts_converge() {
+    let mut a = founder();
+    let mut b = joiner(&mut a, 2, Role::Member);
+    let x = seen(&mut a, "tapir", 1.0);
+    let y = seen(&mut b, "jaguar", 2.0);
+    meet(&mut a, &mut b);
+    assert_eq!(a.count().unwrap(), 2);
+    set(&mut a, x, "species", "deer");
+    set(&mut b, x, "species", "peccary");
+    delete(&mut b, y, true);
+    set(&mut a, y, "behaviour", "resting");
+    meet(&mut a, &mut b);
+    assert_eq!(a.count().unwrap(), 1);
+    let conflicts = a.conflicts().unwrap();
+    let keys: Vec<(DocId, &str, usize)> = conflicts.iter().map(|c| (c.id, c.key.as_str(), c.values.len())).collect();
+    let mut expected = vec![(x, "species", 2), (y, "deleted", 2)];
+    expected.sort();
+    assert_eq!(keys, expected);
+    assert_eq!(conflicts, b.conflicts().unwrap());
+    delete(&mut b, y, false);
+    set(&mut a, x, "species", "deer");
+    meet(&mut a, &mut b);
+    assert_eq!((a.count().unwrap(), a.conflicts().unwrap().len()), (2, 0));
+}
+
+#[test]
+fn an_observers_batch_is_held_forwarded_and_not_applied() {
+    let mut a = founder();
+    let mut c = joiner(&mut a, 3, Role::Observer);
+    let refused = c.edit_observations(vec![(DocId([1; 16]), Edit::new())], 1);
+    assert!(matches!(refused, Err(StoreError::Role { role: "observer", .. })), "{refused:?}");
+    meet(&mut a, &mut c);
+}
+
+#[test]
+fn batches_before_their_control_operation_wait_and_are_applied_after_it() {
+    let mut a = founder();
+    let mut b = joiner(&mut a, 2, Role::Member);
+    let mut c = joiner(&mut a, 3, Role::Member);
+    seen(&mut b, "otter", 1.0);
+    b.cut(1).unwrap();
+    let (missing, _) = b.missing_for(&[]).unwrap();
+    let chunks = b.chunks_from(missing[0].0, 1, usize::MAX).unwrap();
+    assert_eq!(c.ingest(chunks, None).unwrap().set_apart, 1);
+    assert_eq!((c.count().unwrap(), c.set_apart().unwrap().len()), (0, 1));
+    c.add_control(&b.control_ops()).unwrap();
+    assert_eq!((c.count().unwrap(), c.set_apart().unwrap().len()), (1, 0));
+}
+
+#[test]
+fn an_import_is_one_unit_and_all_or_nothing() {
+    let mut a = founder();
+    let mut b = joiner(&mut a, 2, Role::Member);
+    let row = |n: u64| {
+        let mut edit = Edit::new();
+        edit.field("n", &n.to_string(), None, &[]).unwrap().place(Place::new(0.5, n as f64 / 100.0).unwrap());
+        Ok(ImportRow { line: n, edit: Ok((cairn_model::import_identity(&cairn_model::ProjectId([0; 32]), "d", &[&n.to_string()]), edit)) })
+    };
+    let cut_short = a.import(&mut (0..700).map(row).chain([Err("line 701 is torn".into())]), 1);
+    assert!(matches!(cut_short, Err(StoreError::Source(_))));
+    assert_eq!(a.count().unwrap(), 0);
+    let stats = a.import(&mut (0..700).map(row), 1).unwrap();
+    assert_eq!((stats.created, stats.unchanged), (700, 0));
+    let again = b.import(&mut (0..700).map(row), 2).unwrap();
+    assert_eq!(again.created, 700);
+    meet(&mut a, &mut b);
+    assert_eq!((a.count().unwrap(), a.conflict_count().unwrap()), (700, 0), "the same rows imported on two devices are one");
+    let third = a.import(&mut (0..700).map(row), 3).unwrap();
+    assert_eq!(third.unchanged + third.updated, 700);
+    let bbox = cairn_store::Bbox { west: 1.0, south: 0.0, east: 2.0, north: 1.0 };
+    let listing = a.list(&Filter { bbox: Some(bbox), limit: 5, ..Filter::default() }).unwrap();
+    assert_eq!((listing.observations.len(), listing.count), (5, 101));
+}
+
+/// A phone's backup was restored beside the phone, and both went on writing under one feed: the copy kept the
+/// incarnation because the file that notices copies was fooled. Nothing may be lost and all must agree.
+#[test]
+fn a_clone_that_was_not_noticed_becomes_branches() {
+    let keys = || DeviceKeys::from_seed([1; 32]);
+    let mut a = founder();
+    let mut b = joiner(&mut a, 2, Role::Member);
+    let mut c = joiner(&mut a, 3, Role::Member);
+    seen(&mut a, "before", 1.0);
+    meet(&mut a, &mut b);
+    // The clone: an own store made of everything A had, opened as the same device and incarnation.
+    let (mut clone_db, mut original_db) = (clone_of(&mut a), clone_of(&mut a));
+    drop(a);
+    let mut a1 = Store::open(original_db.take().unwrap(), keys(), Box::new(Counter(7 << 50)), false).unwrap();
+    let mut a2 = Store::open(clone_db.take().unwrap(), keys(), Box::new(Counter(9 << 50)), false).unwrap();
+    for n in 0..3 {
+        seen(&mut a1, "on the phone", n as f64);
+        a1.cut(1).unwrap();
+        seen(&mut a2, "on the copy", n as f64);
+        a2.cut(1).unwrap();
+    }
+    meet(&mut a1, &mut b);
+    meet(&mut a2, &mut c);
+    meet(&mut b, &mut c);
+    assert_eq!(b.count().unwrap(), 7);
+    meet(&mut a1, &mut c);
+    meet(&mut a2, &mut b);
+    assert!(a1.own_feed_forked());
+    a1.start_incarnation().unwrap();
+    assert!(!a1.own_feed_forked());
+    seen(&mut a1, "later", 5.0);
+    for _ in 0..2 {
+        meet(&mut a1, &mut b);
+        meet(&mut b, &mut c);
+        meet(&mut a2, &mut c);
+    }
+    meet(&mut a1, &mut a2);
+    assert_eq!(a2.count().unwrap(), 8);
+}
+
+fn clone_of(store: &mut Store) -> Option<Database> {
+    store.copy_into(database()).ok()
+}
+
+#[test]
+fn forged_foreign_and_torn_chunks_are_dropped_and_counted() {
+    let mut a = founder();
+    let mut b = joiner(&mut a, 2, Role::Member);
+    seen(&mut a, "owl", 1.0);
+    a.cut(1).unwrap();
+    let (missing, _) = a.missing_for(&[]).unwrap();
+    let good = a.chunks_from(missing[0].0, 1, usize::MAX).unwrap();
+    let mut flipped = good[0].clone();
+    flipped[100] ^= 1;
+    let stats = b.ingest(vec![flipped, good[0][..300].to_vec(), vec![0; 500], vec![]], None).unwrap();
+    assert_eq!((stats.dropped, stats.held), (4, 0));
+    let stats = b.ingest(vec![good[0].clone(), good[0].clone()], None).unwrap();
+    assert_eq!((stats.held, stats.known), (1, 1));
+}
