@@ -1,1 +1,1 @@
-//! cairn-tests
+//! Tests of the whole; see the folders beside this one.

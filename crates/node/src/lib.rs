@@ -1,1 +1,3 @@
-//! cairn-node
+//! node
+mod desk;
+pub use desk::{Tally, answer};

@@ -388,6 +388,13 @@ impl Store {
         row.applied.iter().map(|at| Ok((read_change(v, &self.mem, at)?, feeds[at.feed as usize].device))).collect()
     }
 
+    /// Every key of an observation with all its concurrent values, the shown one first.
+    pub fn values_of(&self, id: &DocId) -> Result<Vec<(String, Vec<Value>)>, StoreError> {
+        let row = self.doc_row(DocKind::Observation, id)?;
+        let keys = row.iter().flat_map(|r| r.state.keys());
+        Ok(keys.map(|(key, values)| (key.to_owned(), values.into_iter().map(|(_, v)| v.clone()).collect())).collect())
+    }
+
     /// The history of one observation, oldest first; empty if it is not here.
     pub fn history(&self, id: &DocId) -> Result<Vec<LogEntry>, StoreError> {
         let v = self.view()?;

@@ -49,8 +49,8 @@ pub(crate) struct BatchRow {
 
 /// Where a batch goes.
 pub(crate) enum Slot {
-    /// Held already.
-    Held,
+    /// Held already, on this chain.
+    Held(u32),
     /// Next on this chain.
     Append(u32),
     /// First of a new chain.
@@ -87,7 +87,7 @@ pub(crate) fn place(t: &impl BatchHashes, mem: &Mem, header: &Header, hash: &Bat
     let chains = || mem.feeds.iter().enumerate().filter(|(_, f)| f.id == header.feed).map(|(n, f)| (n as u32, f));
     for (n, f) in chains() {
         if (f.base..=f.seq).contains(&header.seq) && t.hash_at(n, header.seq)? == Some(hash.0) {
-            return Ok(Slot::Held);
+            return Ok(Slot::Held(n));
         }
     }
     let Some(prev) = header.prev else {
@@ -121,26 +121,29 @@ pub(crate) fn new_chain(t: &mut Tables<'_>, mem: &mut Mem, row: FeedRow) -> Resu
 pub(crate) fn frontier(t: &impl BatchHashes, mem: &Mem) -> Result<Frontier, StoreError> {
     let mut tips = Vec::with_capacity(mem.feeds.len());
     for (n, f) in mem.feeds.iter().enumerate() {
-        if f.seq < f.base {
-            continue;
+        // A chain that ends exactly at a fork is implied by its branches.
+        if f.seq >= f.base && last_fork(mem, n as u32) != Some(f.seq) {
+            tips.push(Tip { feed: chain_name(t, mem, n as u32)?, seq: f.seq, hash: BatchHash(f.tip) });
         }
-        let n = n as u32;
-        let forks = mem.feeds.iter().filter_map(|c| c.parent.filter(|(p, _)| *p == n).map(|(_, at)| at));
-        // Past a fork both sides are branches, so that the name does not depend on which side came first.
-        let branch_start = forks.max().map(|at| at + 1).or((f.base > 1 || sibling_root(mem, n)).then_some(f.base));
-        let feed = match branch_start {
-            Some(start) if start <= f.seq => {
-                let first = t.hash_at(n, start)?.ok_or(StoreError::Damaged("batch hash"))?;
-                branch_id(&f.id, &first)
-            }
-            // The chain ends exactly at a fork: its tip is implied by its branches.
-            Some(_) => continue,
-            None => f.id,
-        };
-        tips.push(Tip { feed, seq: f.seq, hash: BatchHash(f.tip) });
     }
     tips.sort_unstable();
     Ok(tips)
+}
+
+/// The last batch of chain `n` after which another chain leaves it.
+fn last_fork(mem: &Mem, n: u32) -> Option<u64> {
+    mem.feeds.iter().filter_map(|c| c.parent.filter(|(p, _)| *p == n).map(|(_, at)| at)).max()
+}
+
+/// The id of a chain's end: of the feed, or past a fork of the branch. Past a fork both sides are branches, so that the
+/// name does not depend on which side came first.
+pub(crate) fn chain_name(t: &impl BatchHashes, mem: &Mem, n: u32) -> Result<FeedId, StoreError> {
+    let f = &mem.feeds[n as usize];
+    let start = last_fork(mem, n).map(|at| at + 1).or((f.base > 1 || sibling_root(mem, n)).then_some(f.base));
+    match start.filter(|s| *s <= f.seq) {
+        Some(start) => Ok(branch_id(&f.id, &t.hash_at(n, start)?.ok_or(StoreError::Damaged("batch hash"))?)),
+        None => Ok(f.id),
+    }
 }
 
 /// Two chains that both start at batch 1 under one id.
@@ -221,6 +224,12 @@ impl Store {
             }
         }
         Ok(has)
+    }
+
+    /// The tip of one chain, by the name of the frontier.
+    pub fn chain_tip(&self, chain: u32) -> Result<Tip, StoreError> {
+        let f = &self.mem.feeds[chain as usize];
+        Ok(Tip { feed: chain_name(&self.view()?, &self.mem, chain)?, seq: f.seq, hash: BatchHash(f.tip) })
     }
 
     /// (sequence, hash) at growing steps back on every chain of `feed`, tips first.

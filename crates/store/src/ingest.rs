@@ -1,12 +1,12 @@
 //! Chunks from elsewhere: checked in the order of FORMAT.md, held, judged, applied, in one durable transaction.
 
 use crate::docs::{ChangeRef, SyncEffect, apply_change, put_back, read_batch, take};
-use crate::feeds::{BatchRow, FeedRow, Slot, Verdict, batch_key, new_chain, place};
+use crate::feeds::{BatchRow, FeedRow, Slot, Verdict, batch_key, chain_name, new_chain, place};
 use crate::mem::{DATA_FORMAT, Mem};
 use crate::tables::{Tables, from_bytes, to_bytes};
 use crate::{Store, StoreError};
-use cairn_model::{Change, DeviceId, DocKind};
-use cairn_trust::{Batch, Item, Role, chunk_kind, limits, open};
+use cairn_model::{Change, DeviceId, DocKind, ProjectId};
+use cairn_trust::{Batch, Item, Role, Tip, chunk_kind, limits, open};
 use redb::ReadableTable;
 use std::collections::BTreeMap;
 
@@ -36,7 +36,13 @@ pub struct IngestStats {
 }
 
 /// The result of [`Store::ingest`].
-pub type Ingested = IngestStats;
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ingested {
+    /// Numbers.
+    pub stats: IngestStats,
+    /// Last batch of each feed among the chunks that are held now, by the names of the frontier.
+    pub tips: Vec<Tip>,
+}
 
 impl IngestStats {
     /// Adds another set's numbers.
@@ -84,21 +90,25 @@ impl Store {
         stats.dropped += total - opened.len() as u64;
         let authors = self.authors(&opened);
         let jobs: Vec<(Opened, Option<DeviceId>)> = opened.into_iter().zip(authors).collect();
-        let own_feeds = self.feeds_by_device(&jobs);
-        let verified = parallel(jobs, |(opened, device)| verify_one(opened, device, &own_feeds));
+        let project = &self.mem.project;
+        let verified = parallel(jobs, |(opened, device)| verify_one(project, opened, device));
         let lineage = self.mem.configuration_lineage();
         let touched_configuration = verified.iter().flatten().any(|v| v.opened.batch.header.items.iter().any(|i| Some(i.doc) == lineage));
         stats.dropped += verified.iter().filter(|v| v.is_none()).count() as u64;
-        self.write(|t, mem, _| {
+        let tips = self.write(|t, mem, _| {
+            let mut last = BTreeMap::new();
             for v in verified.into_iter().flatten() {
-                hold(t, mem, v, sync, &mut stats)?;
+                let (seq, hash) = (v.opened.batch.header.seq, v.opened.batch.hash);
+                if let Some(chain) = hold(t, mem, v, sync, &mut stats)? {
+                    last.insert(chain, (seq, hash));
+                }
             }
-            Ok(())
+            last.into_iter().map(|(chain, (seq, hash))| Ok(Tip { feed: chain_name(t, mem, chain)?, seq, hash })).collect()
         })?;
         if touched_configuration {
             self.reload_configuration()?;
         }
-        Ok(stats)
+        Ok(Ingested { stats, tips })
     }
 
     /// The author of each batch: named in batch 1, known for feeds that are here or begin in this set.
@@ -113,11 +123,6 @@ impl Store {
             out.push(by_feed.get(&o.batch.header.feed).copied().filter(|_| !bad_origin));
         }
         out
-    }
-
-    fn feeds_by_device(&self, jobs: &[(Opened, Option<DeviceId>)]) -> BTreeMap<cairn_model::FeedId, DeviceId> {
-        let here = self.mem.feeds.iter().map(|f| (f.id, f.device));
-        here.chain(jobs.iter().filter_map(|(o, d)| Some((o.batch.header.feed, (*d)?)))).collect()
     }
 
     /// Batches held but set apart, with why: (feed, sequence, verdict).
@@ -173,7 +178,7 @@ fn open_one(mem: &Mem, chunk: Vec<u8>) -> Option<Opened> {
     batch.payload.is_some().then_some(Opened { chunk, batch })
 }
 
-fn verify_one(opened: Opened, device: Option<DeviceId>, feeds: &BTreeMap<cairn_model::FeedId, DeviceId>) -> Option<Verified> {
+fn verify_one(project: &ProjectId, opened: Opened, device: Option<DeviceId>) -> Option<Verified> {
     let Some(device) = device else {
         // A gap at the start of a feed: kept apart from forgeries, so that it is counted as a gap.
         return Some(Verified { opened, device: DeviceId([0; 32]), changes: None });
@@ -181,25 +186,21 @@ fn verify_one(opened: Opened, device: Option<DeviceId>, feeds: &BTreeMap<cairn_m
     if !opened.batch.signed_by(&device) {
         return None;
     }
-    let actors = opened.batch.actors(|f| feeds.get(f) == Some(&device) || own_feed_claim(&opened.batch, f));
-    let changes = opened.batch.changes(&actors).ok();
+    let changes = opened.batch.changes(&opened.batch.actors(project, &device)).ok();
     Some(Verified { opened, device, changes })
 }
 
-fn own_feed_claim(batch: &Batch, feed: &cairn_model::FeedId) -> bool {
-    batch.header.feed == *feed
-}
-
-fn hold(t: &mut Tables<'_>, mem: &mut Mem, v: Verified, sync: Option<u32>, stats: &mut IngestStats) -> Result<(), StoreError> {
+/// The chain that holds the batch now, whether it did before or not; `None` for a gap.
+fn hold(t: &mut Tables<'_>, mem: &mut Mem, v: Verified, sync: Option<u32>, stats: &mut IngestStats) -> Result<Option<u32>, StoreError> {
     let batch = &v.opened.batch;
     let chain = match place(t, mem, &batch.header, &batch.hash)? {
-        Slot::Held => {
+        Slot::Held(chain) => {
             stats.known += 1;
-            return Ok(());
+            return Ok(Some(chain));
         }
         Slot::Gap => {
             stats.gaps += 1;
-            return Ok(());
+            return Ok(None);
         }
         Slot::Append(chain) => chain,
         Slot::NewChain { parent, base } => {
@@ -229,7 +230,7 @@ fn hold(t: &mut Tables<'_>, mem: &mut Mem, v: Verified, sync: Option<u32>, stats
             stats.set_apart += 1;
         }
     }
-    Ok(())
+    Ok(Some(chain))
 }
 
 fn apply_batch(
@@ -315,9 +316,7 @@ pub(crate) fn judge_again(t: &mut Tables<'_>, mem: &mut Mem) -> Result<(), Store
         t.batches.insert(key, &to_bytes(&row)[..])?;
         if verdict == Verdict::Accepted {
             t.pending.remove(key)?;
-            let feeds = &mem.feeds;
-            let actors = batch.actors(|f| feeds.iter().any(|row| row.id == *f && row.device == device));
-            let changes = batch.changes(&actors).map_err(|_| StoreError::Damaged("payload"))?;
+            let changes = batch.changes(&batch.actors(&mem.project, &device)).map_err(|_| StoreError::Damaged("payload"))?;
             apply_batch(t, mem, chain, seq, changes, None, &mut stats)?;
         }
     }

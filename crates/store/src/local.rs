@@ -5,7 +5,7 @@ use crate::feeds::{BatchRow, FeedRow, Verdict, batch_key, new_chain};
 use crate::mem::{Ctx, DATA_FORMAT, Mem};
 use crate::tables::{Tables, View, from_bytes, to_bytes};
 use crate::{Store, StoreError};
-use cairn_model::{Change, ChangeHash, DocId, DocKind, Edit, FeedId, UnitId, Value, limits as model_limits};
+use cairn_model::{Change, ChangeHash, DocId, DocKind, Edit, UnitId, Value, limits as model_limits};
 use cairn_trust::{Batch, BatchHash, ChunkKind, Header, Item, Role, Unit, UnitKind, feed_id, limits, open as open_chunk, seal};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ pub(crate) struct OpenChange {
     pub kind: DocKind,
     pub id: DocId,
     pub hash: ChangeHash,
-    pub feed: FeedId,
+    pub incarnation: [u8; 16],
     pub nonce: [u8; 16],
     pub bytes: Vec<u8>,
 }
@@ -70,11 +70,11 @@ impl OpenBatch {
         self.changes.len() >= limits::BATCH_CHANGES || self.bytes >= limits::CUT_BYTES || long || nonces
     }
 
-    fn nonces(&self) -> Vec<(FeedId, [u8; 16])> {
-        let mut out: Vec<(FeedId, [u8; 16])> = Vec::new();
+    fn nonces(&self) -> Vec<([u8; 16], [u8; 16])> {
+        let mut out: Vec<([u8; 16], [u8; 16])> = Vec::new();
         for c in &self.changes {
-            if !out.contains(&(c.feed, c.nonce)) {
-                out.push((c.feed, c.nonce));
+            if !out.contains(&(c.incarnation, c.nonce)) {
+                out.push((c.incarnation, c.nonce));
             }
         }
         out
@@ -305,8 +305,7 @@ fn write_change(
     }
     put_back(t, mem, &taken)?;
     mem.open.bytes += bytes.len();
-    let feed = mem.feeds[own as usize].id;
-    mem.open.changes.push(OpenChange { kind, id, hash: change.hash, feed, nonce: mem.nonce, bytes });
+    mem.open.changes.push(OpenChange { kind, id, hash: change.hash, incarnation: mem.incarnation, nonce: mem.nonce, bytes });
     Ok(Some(is_new))
 }
 
@@ -356,8 +355,7 @@ fn store_own(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, header: Heade
     let reopened = open_chunk(&mem.project, key, &chunk).map_err(|e| own(&e))?;
     let again = Batch::decode(&mem.project, &reopened).map_err(|e| own(&e))?;
     let device = mem.device;
-    let feeds = &mem.feeds;
-    let actors = again.actors(|f| feeds.iter().any(|row| row.id == *f && row.device == device));
+    let actors = again.actors(&mem.project, &device);
     if again.hash != batch.hash || !again.signed_by(&device) || again.changes(&actors).is_err() {
         return Err(own(&"does not verify"));
     }

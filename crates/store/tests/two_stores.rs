@@ -44,7 +44,7 @@ fn carry(from: &mut Store, to: &mut Store) {
     }
     for (chain, first, _) in missing {
         let chunks = from.chunks_from(chain, first, usize::MAX).unwrap();
-        let stats = to.ingest(chunks, Some(1)).unwrap();
+        let stats = to.ingest(chunks, Some(1)).unwrap().stats;
         assert_eq!((stats.dropped, stats.gaps), (0, 0), "{stats:?}");
     }
 }
@@ -134,7 +134,7 @@ fn batches_before_their_control_operation_wait_and_are_applied_after_it() {
     b.cut(1).unwrap();
     let (missing, _) = b.missing_for(&[]).unwrap();
     let chunks = b.chunks_from(missing[0].0, 1, usize::MAX).unwrap();
-    assert_eq!(c.ingest(chunks, None).unwrap().set_apart, 1);
+    assert_eq!(c.ingest(chunks, None).unwrap().stats.set_apart, 1);
     assert_eq!((c.count().unwrap(), c.set_apart().unwrap().len()), (0, 1));
     c.add_control(&b.control_ops()).unwrap();
     assert_eq!((c.count().unwrap(), c.set_apart().unwrap().len()), (1, 0));
@@ -219,8 +219,8 @@ fn forged_foreign_and_torn_chunks_are_dropped_and_counted() {
     let good = a.chunks_from(missing[0].0, 1, usize::MAX).unwrap();
     let mut flipped = good[0].clone();
     flipped[100] ^= 1;
-    let stats = b.ingest(vec![flipped, good[0][..300].to_vec(), vec![0; 500], vec![]], None).unwrap();
+    let stats = b.ingest(vec![flipped, good[0][..300].to_vec(), vec![0; 500], vec![]], None).unwrap().stats;
     assert_eq!((stats.dropped, stats.held), (4, 0));
-    let stats = b.ingest(vec![good[0].clone(), good[0].clone()], None).unwrap();
+    let stats = b.ingest(vec![good[0].clone(), good[0].clone()], None).unwrap().stats;
     assert_eq!((stats.held, stats.known), (1, 1));
 }

@@ -1,1 +1,35 @@
-//! cairn-sync
+//! The replication engine, sans-IO. No runtime, no files, no clock, no randomness.
+//!
+//! # Calling contract
+//!
+//! A [`Session`] lives as long as one link to one device. The caller
+//!
+//! 1. makes it with [`Session::dial`] or [`Session::accept`] and carries out the effects that come back, in order;
+//! 2. feeds it [`Event`]s and carries out the effects each returns, in order, before the next event;
+//! 3. answers every [`Effect::Store`] exactly once with [`Event::Answer`], by way of a [`Request`]; writing requests
+//!    are answered only when the transaction is durable, or with [`Answer::Failed`];
+//! 4. gives [`Event::Changed`] when the store changed for any other reason (an edit, another link);
+//! 5. stops reading from the link while [`Session::wants_frames`] is `false`;
+//! 6. drops the session when the link ends, for any reason: nothing in it survives, and nothing needs to.
+//!
+//! The session never sends a chunk that it did not read from the store, so nothing is sent before it is durable.
+//!
+//! # What it survives
+//!
+//! A link is an ordered stream of frames that may end at any byte. Everything may be repeated on the next link:
+//! the store ignores what it holds. A store may refuse ([`Answer::Failed`]): the session closes and says so.
+//!
+//! The wire is described in `PROTOCOL.md`.
+#![doc = include_str!("../PROTOCOL.md")]
+#![warn(missing_docs)]
+
+mod frame;
+pub mod limits;
+mod message;
+mod progress;
+mod session;
+
+pub use frame::{FrameError, FrameReader, frame};
+pub use message::{CloseReason, Hello, Message, VERSION, first_proof};
+pub use progress::Progress;
+pub use session::{Answer, Effect, Event, Push, Request, Session, Setup, Snapshot};

@@ -123,8 +123,9 @@ pub struct Header {
     pub control: Vec<ControlHash>,
     /// Tips of other feeds that moved since the last batch.
     pub seen: Vec<Tip>,
-    /// (feed, nonce) of each actor that made a change here; the feed is the author's own.
-    pub nonces: Vec<(FeedId, [u8; 16])>,
+    /// (incarnation, nonce) of each actor that made a change here. The incarnation and the author give the feed, so
+    /// that a receiver who never saw a batch of that feed can tell that it is the author's own.
+    pub nonces: Vec<([u8; 16], [u8; 16])>,
     /// Author's clock: advisory.
     pub wall_ms: i64,
     /// Data format, major and minor.
@@ -324,10 +325,10 @@ impl Batch {
         }
     }
 
-    /// Actors this batch may speak as; `own` says whether a feed belongs to the author.
-    pub fn actors(&self, own: impl Fn(&FeedId) -> bool) -> Vec<ActorId> {
-        let nonces = self.header.nonces.iter().filter(|(feed, _)| own(feed));
-        nonces.map(|(feed, nonce)| actor_id(feed, nonce)).collect()
+    /// Actors this batch may speak as, for a batch of `author`.
+    pub fn actors(&self, project: &ProjectId, author: &DeviceId) -> Vec<ActorId> {
+        let nonces = self.header.nonces.iter();
+        nonces.map(|(incarnation, nonce)| actor_id(&feed_id(project, author, incarnation), nonce)).collect()
     }
 
     /// Decodes every change and checks that its actor is one of `actors`. Gives each change with its item.
@@ -379,7 +380,7 @@ impl From<&Header> for HeaderCbor {
             prev: h.prev,
             control: h.control.clone(),
             seen: h.seen.clone(),
-            nonces: h.nonces.iter().map(|(f, n)| (f.0.into(), (*n).into())).collect(),
+            nonces: h.nonces.iter().map(|(i, n)| ((*i).into(), (*n).into())).collect(),
             wall_ms: h.wall_ms,
             format: h.format,
             unit: (h.unit.id.0.into(), h.unit.kind.number(), h.unit.index, h.unit.last),
@@ -415,7 +416,7 @@ impl TryFrom<HeaderCbor> for Header {
             origin,
             control: h.control,
             seen: h.seen,
-            nonces: h.nonces.into_iter().map(|(f, n)| (FeedId(*f), *n)).collect(),
+            nonces: h.nonces.into_iter().map(|(i, n)| (*i, *n)).collect(),
             wall_ms: h.wall_ms,
             format: h.format,
             configuration: DocId(*h.configuration),

@@ -1,0 +1,20 @@
+//! Limits of a link: value and reason.
+
+/// Bytes of one frame: the largest chunk with room for its message.
+pub const FRAME_BYTES: usize = 4 << 20;
+/// Bytes of the first frame of a stranger: a proof and nothing else.
+pub const FIRST_FRAME_BYTES: usize = 256;
+/// Bytes of chunks received and not yet handed to the store: two frames beyond what one transaction takes.
+pub const WAITING_BYTES: usize = 8 << 20;
+/// Bytes of chunks in one transaction: large enough that commits do not bound a first sync, small enough to hold twice.
+pub const PERSIST_BYTES: usize = 4 << 20;
+/// Bytes of chunks read from the store at once.
+pub const LOAD_BYTES: usize = 1 << 20;
+/// Feeds whose branches are looked into in one session.
+pub const LADDERS: usize = 64;
+/// Rungs of one ladder.
+pub const RUNGS: usize = 4096;
+/// Control operations in one list: 200 devices over years have some thousands.
+pub const CONTROL_OPS: usize = 65_536;
+/// Messages kept while control logs are still being made equal: a frontier, a plan and the first chunks.
+pub const EARLY_MESSAGES: usize = 8;

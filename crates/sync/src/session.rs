@@ -1,0 +1,722 @@
+//! One link to one device, from the first byte to the last.
+
+use crate::message::{CloseReason, Hello, Message, VERSION};
+use crate::{Progress, limits};
+use cairn_model::{DeviceId, DocId, FeedId};
+use cairn_trust::{BatchHash, ControlHash, Frontier, Tip, link_proof};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What the caller knows when a link is up.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The device at the other end, by its TLS key.
+    pub peer: DeviceId,
+    /// 32 bytes of keying material of this TLS session.
+    pub exporter: [u8; 32],
+    /// The project's discovery key.
+    pub discovery: [u8; 32],
+    /// This device's display name.
+    pub name: String,
+    /// Port this device listens on, 0 if it does not.
+    pub port: u16,
+    /// Ask only what the other device has; exchange nothing.
+    pub probe: bool,
+}
+
+/// The store as it is now, with the open batch cut.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Digest.
+    pub digest: [u8; 32],
+    /// Control heads.
+    pub control: Vec<ControlHash>,
+    /// Hashes of all control operations.
+    pub control_all: Vec<ControlHash>,
+    /// What is held.
+    pub frontier: Frontier,
+    /// Configuration lineage.
+    pub configuration: DocId,
+    /// Its version, for people.
+    pub configuration_version: String,
+    /// Data format, major.
+    pub format_major: u16,
+    /// The device asked about is a member.
+    pub peer_is_member: bool,
+    /// A receipt of that device for exactly this frontier is here.
+    pub has_receipt: bool,
+    /// Observations shown.
+    pub observations: u64,
+}
+
+/// A run of batches of one chain to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Push {
+    /// The store's number of the chain.
+    pub chain: u32,
+    /// First batch.
+    pub from: u64,
+    /// The chain's tip.
+    pub tip: Tip,
+}
+
+/// What the session asks of the store.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// Cut the open batch and tell how things are, as seen by this peer.
+    Snapshot(DeviceId),
+    /// Operations that are not in this list.
+    ControlMissing(Vec<ControlHash>),
+    /// Keep control operations.
+    AddControl(Vec<Vec<u8>>),
+    /// What a holder of these tips lacks.
+    MissingFor(Vec<Tip>),
+    /// Rungs of one feed.
+    Ladder(FeedId),
+    /// What lies after the rungs of the other side.
+    AfterLadder(FeedId, Vec<(u64, BatchHash)>),
+    /// Chunks of a chain from a number on, up to so many bytes.
+    Load(u32, u64, usize),
+    /// Hold chunks, durably.
+    Persist(Vec<Vec<u8>>),
+    /// A receipt for what is durable now.
+    MakeReceipt,
+    /// Keep the peer's receipt.
+    KeepReceipt(Vec<u8>),
+}
+
+/// What the store answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// To `Snapshot`.
+    Snapshot(Box<Snapshot>),
+    /// To `ControlMissing`.
+    ControlOps(Vec<Vec<u8>>),
+    /// To `AddControl`: done.
+    ControlAdded,
+    /// To `MissingFor` (with feeds whose common part is not known) and `AfterLadder`.
+    Missing(Vec<Push>, Vec<FeedId>),
+    /// To `Ladder`.
+    Rungs(FeedId, Vec<(u64, BatchHash)>),
+    /// To `Load`.
+    Chunks(Vec<Vec<u8>>),
+    /// To `Persist`: tips of what the chunks brought or repeated, number newly held, and whether all were of this project.
+    Persisted {
+        /// Last batch of each feed in the set.
+        tips: Vec<Tip>,
+        /// Newly held.
+        held: u64,
+        /// Dropped as forged or foreign.
+        dropped: u64,
+    },
+    /// To `MakeReceipt`.
+    Receipt(Vec<u8>),
+    /// To `KeepReceipt`: its frontier, or `None` if it was not the peer's.
+    ReceiptKept(Option<Frontier>),
+    /// The store refused; nothing was done.
+    Failed,
+}
+
+/// What happens to a session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A frame arrived.
+    Frame(Vec<u8>),
+    /// The store answered the request with this number.
+    Answer(u64, Answer),
+    /// The store changed for another reason than this session.
+    Changed,
+}
+
+/// What the caller must do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Send a message (the caller frames it).
+    Send(Vec<u8>),
+    /// Ask the store and answer with the same number.
+    Store(u64, Request),
+    /// The peer is known and proved; its hello, for people and remembered addresses.
+    Met(Box<Hello>),
+    /// Both sides hold the same as of now and have said so.
+    Synced,
+    /// End the link.
+    Close(CloseReason),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Dialler: waiting for the acceptor's hello. Acceptor: waiting for the dialler's.
+    Greeting,
+    /// Control logs are being made equal.
+    Control,
+    /// Chunks flow.
+    Open,
+    Closed,
+}
+
+/// The state machine of one link.
+#[derive(Debug)]
+pub struct Session {
+    setup: Setup,
+    dialler: bool,
+    phase: Phase,
+    next_request: u64,
+    me: Option<Snapshot>,
+    hello_sent: bool,
+    peer: Option<Hello>,
+    control_in: bool,
+    control_out: bool,
+    control_skipped: bool,
+    /// What the peer is known to hold, from its words and from what went over this link.
+    peer_tips: Vec<Tip>,
+    frontier_sent: bool,
+    frontier_seen: bool,
+    queue: VecDeque<Push>,
+    /// Last batch of each chain that was queued for this link.
+    pushed: BTreeMap<u32, u64>,
+    loading: bool,
+    ladders: Vec<FeedId>,
+    /// Answers about what to send that are still out.
+    asking: u32,
+    sent_said: bool,
+    changed: bool,
+    waiting: Vec<Vec<u8>>,
+    waiting_bytes: usize,
+    persisting: bool,
+    /// Number of the peer's last `Sent` not yet answered by a receipt.
+    receipt_due: Option<u64>,
+    /// The one that is being made.
+    receipt_asked: Option<u64>,
+    /// Number of the own `Sent` whose receipt is awaited.
+    receipt_awaited: Option<u64>,
+    sents: u64,
+    /// The next snapshot follows control operations of the peer: nothing in it is news to it.
+    quiet_snapshot: bool,
+    /// Messages of the next phase that came before this side was in it.
+    early: VecDeque<Message>,
+    synced: bool,
+    progress: Progress,
+}
+
+type Effects = Vec<Effect>;
+
+impl Session {
+    /// The side that dialled.
+    pub fn dial(setup: Setup) -> (Self, Effects) {
+        let mut session = Self::new(setup, true);
+        let proof = link_proof(&session.setup.discovery, &session.setup.exporter, true);
+        let mut out = vec![session.send(Message::Proof(VERSION, proof))];
+        out.push(session.ask(Request::Snapshot(session.setup.peer)));
+        (session, out)
+    }
+
+    /// The side that was dialled, with the dialler's first frame.
+    pub fn accept(setup: Setup, first: &[u8]) -> (Self, Effects) {
+        let mut session = Self::new(setup, false);
+        session.progress.wire_bytes += first.len() as u64 + 4;
+        let wanted = link_proof(&session.setup.discovery, &session.setup.exporter, true);
+        let out = match crate::first_proof(first) {
+            Some((_, proof)) if proof != wanted => session.close(CloseReason::NotProved),
+            Some((version, _)) if version.0 != VERSION.0 => session.close(CloseReason::Protocol),
+            Some(_) => vec![session.ask(Request::Snapshot(session.setup.peer))],
+            None => session.close(CloseReason::Malformed),
+        };
+        (session, out)
+    }
+
+    fn new(setup: Setup, dialler: bool) -> Self {
+        Self {
+            setup,
+            dialler,
+            phase: Phase::Greeting,
+            next_request: 0,
+            me: None,
+            hello_sent: false,
+            peer: None,
+            control_in: false,
+            control_out: false,
+            control_skipped: false,
+            peer_tips: Vec::new(),
+            frontier_sent: false,
+            frontier_seen: false,
+            queue: VecDeque::new(),
+            pushed: BTreeMap::new(),
+            loading: false,
+            ladders: Vec::new(),
+            asking: 0,
+            sent_said: false,
+            changed: false,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            persisting: false,
+            receipt_due: None,
+            receipt_asked: None,
+            receipt_awaited: None,
+            sents: 0,
+            quiet_snapshot: false,
+            early: VecDeque::new(),
+            synced: false,
+            progress: Progress::default(),
+        }
+    }
+
+    /// Numbers so far.
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// The device at the other end.
+    pub fn peer(&self) -> DeviceId {
+        self.setup.peer
+    }
+
+    /// The peer's hello, once it came.
+    pub fn hello(&self) -> Option<&Hello> {
+        self.peer.as_ref()
+    }
+
+    /// Both sides hold the same as of the last exchange.
+    pub fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    /// `false` while enough is waiting for the store.
+    pub fn wants_frames(&self) -> bool {
+        self.waiting_bytes < limits::WAITING_BYTES && self.early.len() < limits::EARLY_MESSAGES
+    }
+
+    /// One step.
+    pub fn handle(&mut self, event: Event) -> Effects {
+        if self.phase == Phase::Closed {
+            return Vec::new();
+        }
+        let mut out = match event {
+            Event::Frame(bytes) => {
+                self.progress.wire_bytes += bytes.len() as u64 + 4;
+                match Message::decode(&bytes) {
+                    Ok(message) => self.on_message(message),
+                    Err(_) => self.close(CloseReason::Malformed),
+                }
+            }
+            Event::Answer(_, Answer::Failed) => self.close(CloseReason::Store),
+            Event::Answer(_, answer) => self.on_answer(answer),
+            Event::Changed => {
+                self.changed = true;
+                Vec::new()
+            }
+        };
+        self.advance(&mut out);
+        self.settle(&mut out);
+        out
+    }
+
+    fn on_message(&mut self, message: Message) -> Effects {
+        match (self.phase, message) {
+            (_, Message::Unknown(_)) => Vec::new(),
+            (Phase::Greeting, Message::Hello(hello)) => self.on_hello(hello),
+            (_, Message::Proof(..) | Message::Hello(_)) | (Phase::Greeting, _) => self.close(CloseReason::Malformed),
+            (_, Message::ControlHave(have)) => vec![self.ask(Request::ControlMissing(have))],
+            (_, Message::Control(ops)) => {
+                let bytes: usize = ops.iter().map(Vec::len).sum();
+                let stranger = self.me.as_ref().is_none_or(|m| !m.peer_is_member);
+                if stranger && bytes > cairn_trust::limits::CONTROL_LOG_BYTES {
+                    return self.close(CloseReason::Malformed);
+                }
+                vec![self.ask(Request::AddControl(ops))]
+            }
+            // The other side is through with control and this one not yet: kept for then.
+            (Phase::Control, message) => {
+                self.early.push_back(message);
+                Vec::new()
+            }
+            (Phase::Closed, _) => Vec::new(),
+            (Phase::Open, message) => self.on_open_message(message),
+        }
+    }
+
+    fn on_open_message(&mut self, message: Message) -> Effects {
+        match message {
+            Message::Frontier(tips) => {
+                self.frontier_seen = true;
+                self.peer_tips = tips;
+                vec![self.ask_what(Request::MissingFor(self.peer_tips.clone()))]
+            }
+            Message::Plan(batches) => {
+                self.progress.to_receive = self.progress.to_receive.saturating_add(batches);
+                Vec::new()
+            }
+            Message::Chunk(bytes) => {
+                self.synced = false;
+                self.progress.received_bytes += bytes.len() as u64;
+                self.waiting_bytes += bytes.len();
+                self.waiting.push(bytes);
+                Vec::new()
+            }
+            Message::Ladder(feed, rungs) => self.on_ladder(feed, rungs),
+            Message::Sent(n) => {
+                self.receipt_due = Some(n);
+                Vec::new()
+            }
+            Message::Receipt(n, bytes) => {
+                if self.receipt_awaited.is_some_and(|awaited| awaited <= n) {
+                    self.receipt_awaited = None;
+                }
+                vec![self.ask(Request::KeepReceipt(bytes))]
+            }
+            _ => self.close(CloseReason::Malformed),
+        }
+    }
+
+    fn on_hello(&mut self, hello: Hello) -> Effects {
+        let proof = link_proof(&self.setup.discovery, &self.setup.exporter, !self.dialler);
+        if hello.proof != proof {
+            return self.close(CloseReason::NotProved);
+        }
+        if hello.version.0 != VERSION.0 {
+            return self.close(CloseReason::Protocol);
+        }
+        let mut out = vec![Effect::Met(Box::new(hello.clone()))];
+        self.peer = Some(hello);
+        self.greet(&mut out);
+        out
+    }
+
+    /// The dialler greets only who has proved; the acceptor has seen the proof already.
+    fn greet(&mut self, out: &mut Effects) {
+        let may_greet = !self.dialler || self.peer.is_some();
+        if !self.hello_sent
+            && may_greet
+            && let Some(me) = self.me.clone()
+        {
+            self.hello_sent = true;
+            let hello = Hello {
+                version: VERSION,
+                proof: link_proof(&self.setup.discovery, &self.setup.exporter, self.dialler),
+                name: self.setup.name.clone(),
+                digest: me.digest,
+                control: me.control.clone(),
+                configuration: me.configuration,
+                configuration_version: me.configuration_version.clone(),
+                format_major: me.format_major,
+                port: self.setup.port,
+                wants_receipt: !me.has_receipt,
+                probe: self.setup.probe,
+                observations: me.observations,
+            };
+            out.push(self.send(Message::Hello(hello)));
+            self.progress.round_trips = 1;
+        }
+        if self.hello_sent && self.peer.is_some() && self.phase == Phase::Greeting {
+            self.phase = Phase::Control;
+            self.start_control(out);
+        }
+    }
+
+    fn start_control(&mut self, out: &mut Effects) {
+        let (Some(me), Some(peer)) = (&self.me, &self.peer) else { return };
+        if self.setup.probe || peer.probe {
+            // A probe compares hellos; the side that asked ends the link.
+            out.push(Effect::Synced);
+            return;
+        }
+        if me.control == peer.control {
+            (self.control_in, self.control_out, self.control_skipped) = (true, true, true);
+            out.extend(self.leave_control());
+        } else {
+            let have = Message::ControlHave(me.control_all.clone());
+            self.progress.round_trips += 1;
+            out.push(self.send(have));
+        }
+    }
+
+    fn leave_control(&mut self) -> Effects {
+        let mut out = self.open();
+        while self.phase == Phase::Open
+            && let Some(message) = self.early.pop_front()
+        {
+            out.extend(self.on_open_message(message));
+        }
+        out
+    }
+
+    /// Control logs are equal: what both sides are is now known.
+    fn open(&mut self) -> Effects {
+        let (Some(me), Some(peer)) = (&self.me, &self.peer) else { return Vec::new() };
+        if !me.peer_is_member {
+            return self.close(CloseReason::NotMember);
+        }
+        if me.configuration != peer.configuration || me.format_major != peer.format_major {
+            return self.close(CloseReason::Configuration);
+        }
+        self.phase = Phase::Open;
+        // Judged by the two hellos alone, so that both sides come to the same answer.
+        if me.digest == peer.digest && self.control_skipped {
+            return self.end_equal();
+        }
+        self.frontier_sent = true;
+        self.progress.round_trips += 1;
+        let tips = me.frontier.clone();
+        vec![self.send(Message::Frontier(tips))]
+    }
+
+    fn end_equal(&mut self) -> Effects {
+        let (Some(me), Some(peer)) = (&self.me, &self.peer) else { return Vec::new() };
+        self.peer_tips = me.frontier.clone();
+        (self.frontier_sent, self.frontier_seen, self.sent_said) = (true, true, true);
+        let (owed, awaited) = (peer.wants_receipt, !me.has_receipt);
+        self.receipt_awaited = awaited.then_some(0);
+        self.receipt_due = owed.then_some(0);
+        Vec::new()
+    }
+
+    fn on_ladder(&mut self, feed: FeedId, rungs: Vec<(u64, BatchHash)>) -> Effects {
+        if self.ladders.len() >= limits::LADDERS && !self.ladders.contains(&feed) {
+            return self.close(CloseReason::Malformed);
+        }
+        let mut out = Vec::new();
+        if !self.ladders.contains(&feed) {
+            self.ladders.push(feed);
+            out.push(self.ask_what(Request::Ladder(feed)));
+        }
+        out.push(self.ask_what(Request::AfterLadder(feed, rungs)));
+        out
+    }
+
+    fn on_answer(&mut self, answer: Answer) -> Effects {
+        match answer {
+            Answer::Snapshot(snapshot) => {
+                let before = self.me.replace(*snapshot);
+                let mut out = Vec::new();
+                match self.phase {
+                    Phase::Greeting => self.greet(&mut out),
+                    Phase::Control => out = self.leave_control(),
+                    Phase::Open => out = self.after_change(before),
+                    Phase::Closed => {}
+                }
+                out
+            }
+            Answer::ControlOps(ops) => self.on_control_ops(ops),
+            Answer::ControlAdded if self.phase == Phase::Open => {
+                self.quiet_snapshot = true;
+                vec![self.ask_what(Request::Snapshot(self.setup.peer))]
+            }
+            Answer::ControlAdded => {
+                self.control_in = true;
+                self.control_done()
+            }
+            Answer::Missing(pushes, diverged) => self.on_missing(pushes, diverged),
+            Answer::Rungs(feed, rungs) => {
+                self.asking -= 1;
+                vec![self.send(Message::Ladder(feed, rungs))]
+            }
+            Answer::Chunks(chunks) => self.on_loaded(chunks),
+            Answer::Persisted { tips, held, dropped } => self.on_persisted(&tips, held, dropped),
+            Answer::Receipt(bytes) => {
+                let n = self.receipt_asked.take().unwrap_or(0);
+                if self.receipt_due == Some(n) {
+                    self.receipt_due = None;
+                }
+                vec![self.send(Message::Receipt(n, bytes))]
+            }
+            Answer::ReceiptKept(None) => self.close(CloseReason::Malformed),
+            Answer::ReceiptKept(Some(tips)) => {
+                self.believe(tips);
+                Vec::new()
+            }
+            Answer::Failed => self.close(CloseReason::Store),
+        }
+    }
+
+    fn on_control_ops(&mut self, ops: Vec<Vec<u8>>) -> Effects {
+        if self.phase != Phase::Open {
+            self.control_out = true;
+            let mut out = vec![self.send(Message::Control(ops))];
+            out.extend(self.control_done());
+            return out;
+        }
+        // Live: operations go before the batches whose headers name them.
+        self.asking -= 1;
+        vec![self.send(Message::Control(ops)), self.ask_what(Request::MissingFor(self.peer_tips.clone()))]
+    }
+
+    /// The store changed while the link is open: new operations first, then batches.
+    fn after_change(&mut self, before: Option<Snapshot>) -> Effects {
+        self.asking -= 1;
+        let (Some(me), Some(before)) = (&self.me, before) else { return Vec::new() };
+        if !me.peer_is_member {
+            return self.close(CloseReason::NotMember);
+        }
+        if std::mem::take(&mut self.quiet_snapshot) || me.control == before.control {
+            return vec![self.ask_what(Request::MissingFor(self.peer_tips.clone()))];
+        }
+        vec![self.ask_what(Request::ControlMissing(before.control_all))]
+    }
+
+    /// Both directions are through: look again at who belongs.
+    fn control_done(&mut self) -> Effects {
+        if self.phase == Phase::Control && self.control_in && self.control_out {
+            vec![self.ask(Request::Snapshot(self.setup.peer))]
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn on_missing(&mut self, mut pushes: Vec<Push>, diverged: Vec<FeedId>) -> Effects {
+        self.asking -= 1;
+        // A ladder and a frontier may both name the same batches.
+        for push in &mut pushes {
+            let done = self.pushed.entry(push.chain).or_default();
+            push.from = push.from.max(*done + 1);
+            *done = push.tip.seq.max(*done);
+        }
+        pushes.retain(|p| p.from <= p.tip.seq);
+        let mut out = Vec::new();
+        let batches: u64 = pushes.iter().map(|p| p.tip.seq + 1 - p.from).sum();
+        if batches > 0 {
+            self.sent_said = false;
+            self.synced = false;
+            self.progress.to_send += batches;
+            out.push(self.send(Message::Plan(batches)));
+        }
+        self.learn(&pushes.iter().map(|p| p.tip).collect::<Vec<_>>());
+        self.queue.extend(pushes);
+        for feed in diverged {
+            if !self.ladders.contains(&feed) && self.ladders.len() < limits::LADDERS {
+                self.ladders.push(feed);
+                out.push(self.ask_what(Request::Ladder(feed)));
+            }
+        }
+        out
+    }
+
+    fn on_loaded(&mut self, chunks: Vec<Vec<u8>>) -> Effects {
+        self.loading = false;
+        let Some(push) = self.queue.front_mut() else { return Vec::new() };
+        let wanted = (push.tip.seq + 1 - push.from) as usize;
+        let count = chunks.len().min(wanted);
+        push.from += count as u64;
+        if push.from > push.tip.seq || count == 0 {
+            self.queue.pop_front();
+        }
+        let mut out = Vec::with_capacity(count);
+        for chunk in chunks.into_iter().take(count) {
+            self.progress.sent += 1;
+            self.progress.sent_bytes += chunk.len() as u64;
+            out.push(self.send(Message::Chunk(chunk)));
+        }
+        out
+    }
+
+    fn on_persisted(&mut self, tips: &[Tip], held: u64, dropped: u64) -> Effects {
+        self.persisting = false;
+        self.progress.received += held;
+        self.learn(tips);
+        // A member that sends what cannot be held would be asked for it for ever.
+        if dropped > 0 { self.close(CloseReason::Malformed) } else { Vec::new() }
+    }
+
+    /// The peer holds these.
+    fn learn(&mut self, tips: &[Tip]) {
+        for tip in tips {
+            match self.peer_tips.iter_mut().find(|t| t.feed == tip.feed) {
+                Some(known) if known.seq <= tip.seq => *known = *tip,
+                Some(_) => {}
+                None => self.peer_tips.push(*tip),
+            }
+        }
+    }
+
+    /// A receipt outweighs what was sent: what it lacks (a gap on arrival) is looked at again.
+    fn believe(&mut self, tips: Frontier) {
+        let quiet = self.queue.is_empty() && !self.loading && self.receipt_awaited.is_none();
+        let covered = |mine: &Tip| tips.iter().any(|t| t.feed == mine.feed && t.seq >= mine.seq);
+        if quiet && !self.peer_tips.iter().all(covered) {
+            self.peer_tips = tips;
+            self.pushed.clear();
+            self.changed = true;
+        } else {
+            self.learn(&tips);
+        }
+    }
+
+    /// Says so once when nothing is on the way in either direction and both receipts are given.
+    fn settle(&mut self, out: &mut Effects) {
+        let sending = !self.queue.is_empty() || self.loading || self.asking > 0 || self.changed || !self.sent_said;
+        let receiving = !self.waiting.is_empty() || self.persisting;
+        let receipts = self.receipt_due.is_some() || self.receipt_asked.is_some() || self.receipt_awaited.is_some();
+        if self.phase == Phase::Open && !sending && !receiving && !receipts && !self.synced {
+            self.synced = true;
+            out.push(Effect::Synced);
+        }
+    }
+
+    /// Whatever can be started, in the order that lets the link do both directions at once.
+    fn advance(&mut self, out: &mut Effects) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        if !self.persisting && !self.waiting.is_empty() {
+            self.persisting = true;
+            let chunks = self.take_waiting();
+            out.push(self.ask(Request::Persist(chunks)));
+        }
+        if !self.loading
+            && let Some(push) = self.queue.front().copied()
+        {
+            self.loading = true;
+            out.push(self.ask(Request::Load(push.chain, push.from, limits::LOAD_BYTES)));
+        }
+        let idle = self.queue.is_empty() && !self.loading && self.asking == 0 && self.frontier_seen;
+        if idle && !self.sent_said {
+            self.sent_said = true;
+            self.sents += 1;
+            self.receipt_awaited = Some(self.sents);
+            let sent = Message::Sent(self.sents);
+            out.push(self.send(sent));
+        }
+        if idle && self.changed {
+            self.changed = false;
+            out.push(self.ask_what(Request::Snapshot(self.setup.peer)));
+        }
+        let settled = !self.persisting && self.waiting.is_empty() && self.frontier_seen;
+        if self.receipt_due.is_some() && settled && self.receipt_asked.is_none() {
+            self.receipt_asked = self.receipt_due;
+            out.push(self.ask(Request::MakeReceipt));
+        }
+    }
+
+    /// Up to one transaction's worth, the rest stays.
+    fn take_waiting(&mut self) -> Vec<Vec<u8>> {
+        let mut bytes = 0;
+        let mut count = 0;
+        for chunk in &self.waiting {
+            if count > 0 && bytes + chunk.len() > limits::PERSIST_BYTES {
+                break;
+            }
+            bytes += chunk.len();
+            count += 1;
+        }
+        self.waiting_bytes -= bytes;
+        self.waiting.drain(..count).collect()
+    }
+
+    fn ask(&mut self, request: Request) -> Effect {
+        self.next_request += 1;
+        Effect::Store(self.next_request, request)
+    }
+
+    fn ask_what(&mut self, request: Request) -> Effect {
+        self.asking += 1;
+        self.ask(request)
+    }
+
+    fn send(&mut self, message: Message) -> Effect {
+        let bytes = message.encode();
+        self.progress.wire_bytes += bytes.len() as u64 + 4;
+        Effect::Send(bytes)
+    }
+
+    fn close(&mut self, reason: CloseReason) -> Effects {
+        self.phase = Phase::Closed;
+        vec![Effect::Close(reason)]
+    }
+}
