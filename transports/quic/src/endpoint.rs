@@ -1,0 +1,142 @@
+//! One UDP socket that dials and is dialled.
+
+use crate::link::{QuicLink, lost};
+use crate::tls::{ALPN, DeviceVerifier, Identity};
+use cairn_contract::LinkError;
+use cairn_model::DeviceId;
+use rustls::crypto::CryptoProvider;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Idle time after which a dead link is noticed; keep-alives go three times as often.
+const IDLE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE: Duration = Duration::from_secs(4);
+/// Time a handshake may take over a bad radio.
+const HANDSHAKE: Duration = Duration::from_secs(8);
+/// Handshakes under way at once; more are told to come back with a proof of their address, and then refused.
+const INCOMING: usize = 64;
+/// Bytes on the way in one link: enough for a gigabit at 10 ms.
+const WINDOW: u32 = 4 << 20;
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// The address is taken or not of this machine.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// Wanted.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The key does not make a certificate.
+    #[error("the device key is not usable for TLS")]
+    Key,
+}
+
+/// A QUIC endpoint with a device's identity.
+pub struct Endpoint {
+    endpoint: quinn::Endpoint,
+    identity: Identity,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Endpoint {
+    /// Binds to `address` (port 0 takes any) with the 32-byte Ed25519 private key of the device.
+    pub fn bind(address: SocketAddr, secret: &[u8; 32]) -> Result<Self, EndpointError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let identity = Identity::new(secret).map_err(|_| EndpointError::Key)?;
+        let server = server(&identity, &provider).ok_or(EndpointError::Key)?;
+        let endpoint = quinn::Endpoint::server(server, address).map_err(|source| EndpointError::Bind { address, source })?;
+        Ok(Self { endpoint, identity, provider })
+    }
+
+    /// Where it listens, with the real port.
+    pub fn address(&self) -> Result<SocketAddr, std::io::Error> {
+        self.endpoint.local_addr()
+    }
+
+    /// Opens a link. With `only`, another device at that address is refused before a byte of ours is sent.
+    pub async fn dial(&self, address: SocketAddr, only: Option<DeviceId>) -> Result<QuicLink, LinkError> {
+        let broken = || LinkError::Lost("the device key is not usable for TLS".into());
+        let config = client(&self.identity, &self.provider, only).ok_or_else(broken)?;
+        let connecting = self.endpoint.connect_with(config, address, "cairn").map_err(|e| LinkError::Lost(e.to_string()))?;
+        let connection = tokio::time::timeout(HANDSHAKE, connecting).await.map_err(|_| LinkError::Lost("nobody answered".into()))?;
+        QuicLink::dialled(connection.map_err(|e| lost(&e))?).await
+    }
+
+    /// The next device that dials and shows a key; `None` once closed. Failed handshakes are passed over.
+    pub async fn accept(&self) -> Option<quinn::Incoming> {
+        loop {
+            let incoming = self.endpoint.accept().await?;
+            if self.endpoint.open_connections() > INCOMING && !incoming.remote_address_validated() {
+                // Under load an address must first show that it can receive; a spoofed one cannot. If even that
+                // cannot be sent, the dialler will try again.
+                incoming.retry().ok();
+                continue;
+            }
+            return Some(incoming);
+        }
+    }
+
+    /// Finishes the handshake of an incoming connection.
+    pub async fn finish(incoming: quinn::Incoming) -> Result<QuicLink, LinkError> {
+        let connecting = incoming.accept().map_err(|e| lost(&e))?;
+        let connection = tokio::time::timeout(HANDSHAKE, connecting).await.map_err(|_| LinkError::Lost("no handshake".into()))?;
+        let link = QuicLink::accepted(connection.map_err(|e| lost(&e))?);
+        tokio::time::timeout(HANDSHAKE, link).await.map_err(|_| LinkError::Lost("opened no stream".into()))?
+    }
+
+    /// Waits until what was said is on its way.
+    pub async fn close(&self) {
+        self.endpoint.wait_idle().await;
+    }
+}
+
+fn transport() -> Arc<quinn::TransportConfig> {
+    let mut t = quinn::TransportConfig::default();
+    t.max_idle_timeout(IDLE.try_into().ok())
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_concurrent_uni_streams(0u8.into())
+        .max_concurrent_bidi_streams(1u8.into())
+        .datagram_receive_buffer_size(None)
+        .stream_receive_window(WINDOW.into())
+        .receive_window(WINDOW.into())
+        .send_window(u64::from(WINDOW));
+    Arc::new(t)
+}
+
+fn server(identity: &Identity, provider: &Arc<CryptoProvider>) -> Option<quinn::ServerConfig> {
+    let verifier = Arc::new(DeviceVerifier { only: None, provider: provider.clone() });
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .ok()?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![identity.cert.clone()], identity.key.clone_key())
+        .ok()?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    (tls.send_tls13_tickets, tls.max_early_data_size) = (0, 0);
+    let quic = quinn::crypto::rustls::QuicServerConfig::try_from(tls).ok()?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(quic));
+    config.transport_config(transport()).max_incoming(INCOMING);
+    Some(config)
+}
+
+fn client(identity: &Identity, provider: &Arc<CryptoProvider>, only: Option<DeviceId>) -> Option<quinn::ClientConfig> {
+    let verifier = Arc::new(DeviceVerifier { only, provider: provider.clone() });
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .ok()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_auth_cert(vec![identity.cert.clone()], identity.key.clone_key())
+        .ok()?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    (tls.resumption, tls.enable_early_data) = (rustls::client::Resumption::disabled(), false);
+    tls.enable_sni = false;
+    let quic = quinn::crypto::rustls::QuicClientConfig::try_from(tls).ok()?;
+    let mut config = quinn::ClientConfig::new(Arc::new(quic));
+    config.transport_config(transport());
+    Some(config)
+}
