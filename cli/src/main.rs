@@ -1,1 +1,28 @@
-fn main() {}
+//! `cairn`: the command line. Parses, asks the node, prints. Every decision about data is the node's.
+
+mod args;
+mod demo;
+mod error;
+mod render;
+mod run;
+mod ui;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(e) => {
+            let code = if e.use_stderr() { error::USAGE } else { 0 };
+            // A closed terminal is not worth an error of its own.
+            e.print().ok();
+            return ExitCode::from(code);
+        }
+    };
+    let ui = ui::Ui::new(&args);
+    ExitCode::from(match run::run(&args, &ui) {
+        Ok(reply) => ui.reply(&args, &reply),
+        Err(e) => ui.failure(&e),
+    })
+}

@@ -1,3 +1,37 @@
-//! node
+//! The runtime shell: owns a project's store, drives links, and answers the one request vocabulary that the command
+//! line, the service, a page and a phone app share.
+//!
+//! ```no_run
+//! use cairn_node::{Home, Node, Request, NewRequest, AddRequest};
+//! let home = Home::at("/tmp/cairn-example")?;
+//! home.create_project(&NewRequest { name: "River watch".into(), ..Default::default() })?;
+//! let node = Node::open(&home, None)?;
+//! let added = node.handle(Request::Add(AddRequest { category: Some("animal".into()), at: Some("-3.46,-62.21".into()), ..Default::default() }))?;
+//! println!("{}", added.data["observation"]);
+//! # Ok::<(), cairn_node::NodeError>(())
+//! ```
+//!
+//! A runnable example: `cargo run -p cairn-node --example river_watch`.
+
 mod desk;
+mod driver;
+mod error;
+mod home;
+mod network;
+mod reading;
+mod request;
+mod serve;
+mod show;
+mod transfer;
+mod writing;
+
 pub use desk::{Tally, answer};
+pub use driver::{LinkReport, Progress, run_link};
+pub use error::NodeError;
+pub use home::{Home, Node, now_ms};
+pub use network::peers_near;
+pub use request::{
+    AddRequest, ConfigRequest, EditRequest, ExportRequest, ImportRequest, InviteRequest, JoinRequest, ListRequest, NewRequest, Reply,
+    Request, SyncRequest,
+};
+pub use serve::{Client, ServeOptions, serve};

@@ -214,6 +214,18 @@ impl Store {
         })
     }
 
+    /// Deletes anew on top of an edit that had not seen the deletion. `false` if nothing is deleted.
+    pub fn settle_deletion(&mut self, id: &DocId, now_ms: i64) -> Result<bool, StoreError> {
+        let key = cairn_model::DocKey::Deleted.encode();
+        self.may_write(DocKind::Observation)?;
+        self.write(|t, mem, ctx| {
+            // Setting a value that stands is no change; taking it away first makes one that has seen every head.
+            let lifted = write_change(t, mem, ctx, DocKind::Observation, *id, vec![(key.clone(), None)], now_ms)?;
+            let again = vec![(key, Some(Value::Bool(true)))];
+            Ok(lifted.is_some() && write_change(t, mem, ctx, DocKind::Observation, *id, again, now_ms)?.is_some())
+        })
+    }
+
     /// All good rows as one unit, in one transaction: after a crash all of them or none. `rows` giving an error stops
     /// the import and leaves nothing.
     pub fn import(&mut self, rows: &mut dyn Iterator<Item = Result<ImportRow, String>>, now_ms: i64) -> Result<ImportStats, StoreError> {

@@ -191,6 +191,9 @@ pub struct Session {
     sents: u64,
     /// The next snapshot follows control operations of the peer: nothing in it is news to it.
     quiet_snapshot: bool,
+    /// One side only wants to know what would be exchanged.
+    probing: bool,
+    plan_seen: bool,
     /// Messages of the next phase that came before this side was in it.
     early: VecDeque<Message>,
     synced: bool,
@@ -253,6 +256,8 @@ impl Session {
             receipt_awaited: None,
             sents: 0,
             quiet_snapshot: false,
+            probing: false,
+            plan_seen: false,
             early: VecDeque::new(),
             synced: false,
             progress: Progress::default(),
@@ -342,6 +347,7 @@ impl Session {
             }
             Message::Plan(batches) => {
                 self.progress.to_receive = self.progress.to_receive.saturating_add(batches);
+                self.plan_seen = true;
                 Vec::new()
             }
             Message::Chunk(bytes) => {
@@ -414,8 +420,14 @@ impl Session {
     fn start_control(&mut self, out: &mut Effects) {
         let (Some(me), Some(peer)) = (&self.me, &self.peer) else { return };
         if self.setup.probe || peer.probe {
-            // A probe compares hellos; the side that asked ends the link.
-            out.push(Effect::Synced);
+            // A probe compares frontiers and plans; nothing is exchanged, and the side that asked ends the link.
+            if !me.peer_is_member {
+                out.extend(self.close(CloseReason::NotMember));
+                return;
+            }
+            let tips = me.frontier.clone();
+            (self.phase, self.probing) = (Phase::Open, true);
+            out.push(self.send(Message::Frontier(tips)));
             return;
         }
         if me.control == peer.control {
@@ -571,6 +583,11 @@ impl Session {
         pushes.retain(|p| p.from <= p.tip.seq);
         let mut out = Vec::new();
         let batches: u64 = pushes.iter().map(|p| p.tip.seq + 1 - p.from).sum();
+        if self.probing {
+            self.progress.to_send = batches;
+            self.sent_said = true;
+            return vec![self.send(Message::Plan(batches))];
+        }
         if batches > 0 {
             self.sent_said = false;
             self.synced = false;
@@ -640,10 +657,14 @@ impl Session {
 
     /// Says so once when nothing is on the way in either direction and both receipts are given.
     fn settle(&mut self, out: &mut Effects) {
+        if self.probing && self.sent_said && self.plan_seen && !self.synced {
+            self.synced = true;
+            out.push(Effect::Synced);
+        }
         let sending = !self.queue.is_empty() || self.loading || self.asking > 0 || self.changed || !self.sent_said;
         let receiving = !self.waiting.is_empty() || self.persisting;
         let receipts = self.receipt_due.is_some() || self.receipt_asked.is_some() || self.receipt_awaited.is_some();
-        if self.phase == Phase::Open && !sending && !receiving && !receipts && !self.synced {
+        if self.phase == Phase::Open && !self.probing && !sending && !receiving && !receipts && !self.synced {
             self.synced = true;
             out.push(Effect::Synced);
         }
@@ -651,7 +672,7 @@ impl Session {
 
     /// Whatever can be started, in the order that lets the link do both directions at once.
     fn advance(&mut self, out: &mut Effects) {
-        if self.phase != Phase::Open {
+        if self.phase != Phase::Open || self.probing {
             return;
         }
         if !self.persisting && !self.waiting.is_empty() {

@@ -1,0 +1,294 @@
+//! What can be typed. The words are stable: other programs call them.
+
+use clap::{Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Observations where there is no internet: every device holds the whole project, works alone, and meets the others.
+#[derive(Parser, Debug)]
+#[command(name = "cairn", version, about, after_help = EXAMPLES, max_term_width = 110)]
+pub struct Args {
+    /// Where this device keeps its key and projects
+    #[arg(long, global = true, env = "CAIRN_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Project name or id; not needed when there is one
+    #[arg(long, global = true, env = "CAIRN_PROJECT", value_name = "NAME")]
+    pub project: Option<String>,
+    /// Print exactly one JSON object
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say only what was asked for
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Seconds to wait for a store that another command holds
+    #[arg(long, global = true, default_value_t = 10, value_name = "S")]
+    pub wait: u64,
+    /// How to show progress: auto, json or none
+    #[arg(long, global = true, default_value = "auto", value_name = "HOW")]
+    pub progress: String,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXAMPLES: &str = "Examples:
+  cairn demo                                              two devices, real data, one minute
+  cairn new \"River watch\"                                 start a project on this device
+  cairn add --category animal --at -3.46,-62.21 species=tapir count=2
+  cairn import sightings.csv --category animal
+  cairn invite                                            a ticket that lets one device in
+  cairn serve --listen 0.0.0.0:4711                       stay on for others
+  cairn sync 192.168.1.20:4711                            meet a device now
+
+Exit codes: 0 done, 1 error, 2 usage, 3 partly done, 4 nobody reached, 5 not a member or no right, 6 mismatch,
+7 findings, 8 no space, 9 nothing to do, 10 no such store or project, 11 store in use";
+
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Start a project; this device is its first coordinator
+    #[command(
+        after_help = "Example: cairn new \"River watch\" --name \"Ana's laptop\"\nWrite the recovery words down: they are shown once and kept nowhere."
+    )]
+    New {
+        name: String,
+        /// Configuration file (JSON, as `config export` writes)
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Name of this device
+        #[arg(long = "name", value_name = "NAME")]
+        device_name: Option<String>,
+    },
+    /// This device and its projects
+    Whoami,
+    /// Let a device in: prints a ticket
+    #[command(after_help = "The ticket lets its holder read and write everything in the project. Give it to one person.")]
+    Invite {
+        /// coordinator, member, observer or archive
+        #[arg(long)]
+        role: Option<String>,
+        /// How many devices may use it
+        #[arg(long, default_value_t = 1)]
+        uses: u32,
+        /// A ticket as text (the default)
+        #[arg(long)]
+        ticket: bool,
+        /// Whoever holds it may join at once (the default)
+        #[arg(long)]
+        bearer: bool,
+    },
+    /// Enter a project with a ticket
+    Join {
+        ticket: String,
+        /// Name of this device
+        #[arg(long = "name", value_name = "NAME")]
+        device_name: Option<String>,
+    },
+    /// Who belongs, with which role
+    Devices,
+    /// Record an observation
+    #[command(
+        after_help = "Example: cairn add --category animal --at -3.46,-62.21 --note \"fresh tracks\" species=tapir behaviour=\"feeding;moving\""
+    )]
+    Add {
+        /// Category id (see `config show`)
+        #[arg(long)]
+        category: Option<String>,
+        #[command(flatten)]
+        set: Set,
+    },
+    /// Change an observation
+    Edit {
+        /// Beginning of its id
+        id: String,
+        /// Category id
+        #[arg(long)]
+        category: Option<String>,
+        /// Remove a field (or note, at, time)
+        #[arg(long, value_name = "KEY")]
+        unset: Vec<String>,
+        #[command(flatten)]
+        set: Set,
+    },
+    /// Delete observations; `restore` brings them back
+    Rm {
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Bring deleted observations back
+    Restore {
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Show one observation
+    Show { id: String },
+    /// List observations, newest first
+    #[command(
+        after_help = "Examples:\n  cairn list --category fire --since 2025-01-01\n  cairn list --bbox -63,-4,-62,-3 --where species=tapir --limit 0"
+    )]
+    List {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// At most so many; 0 is no limit
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// History of one observation, or of all
+    Log {
+        id: Option<String>,
+        /// At most so many; 0 is no limit
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// Values that several devices set without seeing each other
+    Conflicts {
+        #[command(subcommand)]
+        what: Option<ConflictVerb>,
+    },
+    /// Show, take or write the configuration
+    Config {
+        #[command(subcommand)]
+        what: ConfigVerb,
+    },
+    /// Rows in, from CSV or GeoJSON, as one unit
+    #[command(
+        after_help = "lat/latitude/y, lon/lng/long/longitude/x, time/date/datetime are known in any case; other columns become fields.\nExample: cairn import sightings.csv --category animal --map \"Common name=species\" --dry-run"
+    )]
+    Import {
+        file: PathBuf,
+        /// append is the only mode of this version
+        #[arg(long, default_value = "append", value_parser = ["append"])]
+        mode: String,
+        /// Category for rows without one
+        #[arg(long)]
+        category: Option<String>,
+        /// Take a column for a field, or for lat, lon, time, category or note
+        #[arg(long, value_name = "COL=FIELD", value_parser = pair)]
+        map: Vec<(String, String)>,
+        /// Check and count; write nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Write the rows that were left out, with reasons
+        #[arg(long, value_name = "FILE")]
+        rejects: Option<PathBuf>,
+    },
+    /// Rows out, to CSV or GeoJSON
+    Export {
+        file: PathBuf,
+        /// csv or geojson; by the file's ending if absent
+        #[arg(long)]
+        format: Option<String>,
+        #[command(flatten)]
+        filter: FilterArgs,
+    },
+    /// Exchange with other devices
+    #[command(
+        after_help = "TARGET: HOST:PORT, a device's name or id, or `lan` (the default): everyone of this project found on this network."
+    )]
+    Sync {
+        #[arg(value_name = "TARGET")]
+        targets: Vec<String>,
+        /// Only tell what would go each way
+        #[arg(long)]
+        dry_run: bool,
+        /// Seconds to look for devices
+        #[arg(long, value_name = "S")]
+        timeout: Option<u64>,
+    },
+    /// How this device stands
+    Status,
+    /// Who has what, last heard of when
+    Peers {
+        /// Look for devices now, and ask what each would send
+        #[arg(long)]
+        near: bool,
+    },
+    /// Stay on: let others sync with this device
+    Serve {
+        /// Where to listen; port 0 takes any
+        #[arg(long, default_value = "0.0.0.0:0", value_name = "ADDR")]
+        listen: SocketAddr,
+        /// Neither announce nor look for devices
+        #[arg(long)]
+        no_discovery: bool,
+    },
+    /// Walk through everything stored and say what is wrong
+    Check,
+    /// Two devices and real data in a temporary folder
+    Demo,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct Set {
+    /// LAT,LON in degrees (LAT,LON,ALTITUDE works too)
+    #[arg(long, value_name = "LAT,LON", allow_hyphen_values = true)]
+    pub at: Option<String>,
+    /// Radius in metres within which the position is right
+    #[arg(long, value_name = "METRES")]
+    pub uncertainty: Option<f64>,
+    /// When, RFC 3339 or a day; now if absent
+    #[arg(long)]
+    pub time: Option<String>,
+    /// Note
+    #[arg(long, allow_hyphen_values = true)]
+    pub note: Option<String>,
+    /// Fields
+    #[arg(value_name = "KEY=VALUE", value_parser = pair)]
+    pub fields: Vec<(String, String)>,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct FilterArgs {
+    /// Category id
+    #[arg(long)]
+    pub category: Option<String>,
+    /// Not before
+    #[arg(long, value_name = "T")]
+    pub since: Option<String>,
+    /// Not after (a day means its end)
+    #[arg(long, value_name = "T")]
+    pub until: Option<String>,
+    /// West,south,east,north in degrees
+    #[arg(long, value_name = "W,S,E,N", allow_hyphen_values = true)]
+    pub bbox: Option<String>,
+    /// Field and its value
+    #[arg(long = "where", value_name = "K=V", value_parser = pair)]
+    pub fields: Vec<(String, String)>,
+    /// Deleted ones too
+    #[arg(long)]
+    pub deleted: bool,
+    /// What this sync brought
+    #[arg(long, value_name = "ID")]
+    pub sync: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum ConflictVerb {
+    /// Keep one value
+    Resolve {
+        id: String,
+        key: String,
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum ConfigVerb {
+    /// Categories and fields
+    Show,
+    /// Take a configuration file
+    Import {
+        file: PathBuf,
+        /// Only tell how much would change
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Write the configuration to a file
+    Export { file: PathBuf },
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not KEY=VALUE")),
+    }
+}

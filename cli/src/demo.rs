@@ -1,0 +1,171 @@
+//! `cairn demo`: two devices, real data, one sync over QUIC on this machine, and a table of what each has.
+
+use crate::render::{bytes, table};
+use crate::ui::Ui;
+use cairn_node::{
+    AddRequest, EditRequest, Home, ImportRequest, JoinRequest, ListRequest, NewRequest, Node, NodeError, Reply, Request, ServeOptions,
+    SyncRequest, serve,
+};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+const EARTHQUAKES: &[u8] = include_bytes!("../demo/earthquakes.geojson");
+
+/// A folder that goes when the demo ends.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self, NodeError> {
+        let path = std::env::temp_dir().join(format!("cairn-demo-{}", std::process::id()));
+        std::fs::create_dir_all(&path).map_err(|e| NodeError::File { path: path.display().to_string(), message: e.to_string() })?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // It lies in the system's temporary folder: if it cannot be removed now, the system will.
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// Runs the demonstration.
+pub fn run(ui: &Ui) -> Result<Reply, NodeError> {
+    let folder = Folder::new()?;
+    let began = Instant::now();
+    let (a, b) = (Home::at(folder.0.join("a"))?, Home::at(folder.0.join("b"))?);
+    ui.say("Ana starts a project on her laptop and imports 1,707 earthquakes (USGS, public domain).");
+    a.create_project(&NewRequest { name: "Earthquakes".into(), device_name: Some("Ana's laptop".into()), config: None })?;
+    let ana = Node::open(&a, None)?;
+    let import = import(&ana, &folder.0)?;
+    ui.say("She gives Bo a ticket. Bo joins with nobody reachable and records at once.");
+    let ticket = ana.handle(Request::Invite(Default::default()))?.data["ticket"].as_str().unwrap_or_default().to_owned();
+    b.join_project(&JoinRequest { ticket, device_name: Some("Bo's phone".into()) })?;
+    let bo = Node::open(&b, None)?;
+    bo.handle(Request::Add(AddRequest { at: Some("61.2,-149.9".into()), note: Some("felt it in the tent".into()), ..Default::default() }))?;
+    ui.say("They meet on a network without internet: first sync.");
+    let (ana, bo, first) = meet(ana, bo)?;
+    ui.say("Apart again, both change the same observation, and each deletes one.");
+    apart(&ana, &bo)?;
+    ui.say("They meet again.");
+    let (ana, bo, second) = meet(ana, bo)?;
+    let (ana, bo, third) = meet(ana, bo)?;
+    let report = report(&ana, &bo, &import, &[("first sync", first), ("after edits on both", second), ("nothing to say", third)])?;
+    let equal = digest(&ana)? == digest(&bo)?;
+    let seconds = began.elapsed().as_secs_f64();
+    let verdict = if equal { "Both devices hold the same." } else { "THE DEVICES DIFFER: this is a bug." };
+    let text = format!("{report}\n\n{verdict} {seconds:.1} s in all; nothing left this machine.");
+    Ok(Reply { data: json!({"table": text, "equal": equal, "seconds": seconds}), code: u8::from(!equal), warnings: Vec::new() })
+}
+
+fn import(ana: &Node, folder: &Path) -> Result<Value, NodeError> {
+    let file = folder.join("earthquakes.geojson");
+    std::fs::write(&file, EARTHQUAKES).map_err(|e| NodeError::File { path: file.display().to_string(), message: e.to_string() })?;
+    let began = Instant::now();
+    let mut data = ana.handle(Request::Import(ImportRequest { file: file.display().to_string(), ..Default::default() }))?.data;
+    data["ms"] = json!(began.elapsed().as_millis() as u64);
+    Ok(data)
+}
+
+fn ids(node: &Node) -> Result<Vec<String>, NodeError> {
+    let list = node.handle(Request::List(ListRequest { limit: 3, ..Default::default() }))?.data;
+    Ok(list["observations"].as_array().into_iter().flatten().filter_map(|o| o["id"].as_str().map(str::to_owned)).collect())
+}
+
+fn apart(ana: &Node, bo: &Node) -> Result<(), NodeError> {
+    let both = ids(ana)?;
+    let [_, x, y] = both.as_slice() else { return Err(NodeError::NotFound { what: "imported observation".into() }) };
+    let set = |place: &str| EditRequest {
+        id: x.clone(),
+        set: AddRequest { fields: vec![("place".into(), place.into())], ..Default::default() },
+        unset: vec![],
+    };
+    ana.handle(Request::Edit(set("near the old bridge")))?;
+    bo.handle(Request::Edit(set("at the ferry landing")))?;
+    ana.handle(Request::Remove { ids: vec![y.clone()], deleted: true })?;
+    let own = bo.handle(Request::Add(AddRequest { note: Some("a mistake".into()), ..Default::default() }))?.data;
+    let own = own["observation"]["id"].as_str().unwrap_or_default().to_owned();
+    bo.handle(Request::Remove { ids: vec![own], deleted: true })?;
+    Ok(())
+}
+
+/// Ana serves on loopback, Bo dials; gives both nodes back with Bo's report.
+fn meet(ana: Node, bo: Node) -> Result<(Node, Node, Value), NodeError> {
+    let (ana_home, bo_home) = (home_of(&ana)?, home_of(&bo)?);
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| NodeError::Store { message: e.to_string() })?;
+    drop(bo);
+    let row = runtime.block_on(async {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (ready, address) = tokio::sync::oneshot::channel();
+        let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let told = |line: Value| {
+            ready.send(line["listen"][0].as_str().unwrap_or_default().to_owned()).ok();
+        };
+        let serving = serve(ana, ServeOptions { listen, discovery: false }, told, async {
+            stopped.await.ok();
+        });
+        let dialling = async {
+            let target = address.await.map_err(|_| NodeError::Unreached { target: "Ana's laptop".into() })?;
+            let home = bo_home.clone();
+            let asked = tokio::task::spawn_blocking(move || {
+                let client = cairn_node::Client::new(home, None, std::time::Duration::from_secs(5));
+                client.ask(Request::Sync(SyncRequest { targets: vec![target], ..Default::default() }), &|_, _, _| {})
+            });
+            let done = asked.await.map_err(|e| NodeError::Store { message: e.to_string() })?;
+            stop.send(()).ok();
+            done
+        };
+        let (served, dialled) = tokio::join!(serving, dialling);
+        served?;
+        dialled
+    })?;
+    Ok((Node::open(&ana_home, None)?, Node::open(&bo_home, None)?, row.data["targets"][0].clone()))
+}
+
+fn home_of(node: &Node) -> Result<Home, NodeError> {
+    let path = node.folder().parent().and_then(Path::parent).map(Path::to_owned);
+    Home::at(path.ok_or_else(|| NodeError::NotFound { what: "home".into() })?)
+}
+
+fn digest(node: &Node) -> Result<Value, NodeError> {
+    Ok(node.handle(Request::Status)?.data["digest"].clone())
+}
+
+fn report(ana: &Node, bo: &Node, import: &Value, syncs: &[(&str, Value)]) -> Result<String, NodeError> {
+    let mut rows = Vec::new();
+    for (name, node) in [("Ana's laptop", ana), ("Bo's phone", bo)] {
+        let status = node.handle(Request::Status)?.data;
+        let digest: String = status["digest"].as_str().unwrap_or_default().chars().take(16).collect();
+        rows.push(vec![
+            name.into(),
+            status["observations"].to_string(),
+            status["conflicts"].to_string(),
+            status["unsynced"].to_string(),
+            digest,
+        ]);
+    }
+    let mut out = vec![table(&["device", "observations", "conflicts", "unsynced", "digest"], &rows), String::new()];
+    let mut times =
+        vec![vec!["import of the file".into(), import["created"].to_string() + " rows", "-".into(), format!("{} ms", import["ms"])]];
+    for (name, t) in syncs {
+        let moved = t["sent"]["batches"].as_u64().unwrap_or(0) + t["received"]["batches"].as_u64().unwrap_or(0);
+        times.push(vec![
+            (*name).into(),
+            format!("{moved} batches"),
+            bytes(t["wire_bytes"].as_u64().unwrap_or(0)),
+            format!("{} ms", t["ms"]),
+        ]);
+    }
+    out.push(table(&["step", "moved", "on the wire", "time"], &times));
+    out.push(String::new());
+    for conflict in ana.handle(Request::Conflicts)?.data["conflicts"].as_array().into_iter().flatten() {
+        let values: Vec<String> = conflict["values"].as_array().into_iter().flatten().map(|v| v["value"].to_string()).collect();
+        out.push(format!(
+            "Both values of `{}` are kept and listed: {}",
+            conflict["key"].as_str().unwrap_or_default(),
+            values.join(" and ")
+        ));
+    }
+    Ok(out.join("\n"))
+}

@@ -1,0 +1,62 @@
+//! The only place where an error becomes advice and an exit code.
+
+use cairn_node::NodeError;
+
+/// Wrong usage.
+pub const USAGE: u8 = 2;
+
+/// The exit code of an error, as `cairn --help` lists them.
+pub fn code(e: &NodeError) -> u8 {
+    match e {
+        NodeError::NoProject { .. } | NodeError::UnknownProject { .. } | NodeError::WhichProject { .. } => 10,
+        NodeError::InUse { .. } => 11,
+        NodeError::NotAllowed { .. } => 5,
+        NodeError::Mismatch { .. } => 6,
+        NodeError::Unreached { .. } => 4,
+        NodeError::NoSpace { .. } => 8,
+        NodeError::Exists { .. }
+        | NodeError::Input { .. }
+        | NodeError::NotFound { .. }
+        | NodeError::Ambiguous { .. }
+        | NodeError::File { .. }
+        | NodeError::Store { .. } => 1,
+    }
+}
+
+/// A word for the error that other programs can rely on.
+pub fn kind(e: &NodeError) -> &'static str {
+    match e {
+        NodeError::NoProject { .. } => "no-project",
+        NodeError::UnknownProject { .. } => "unknown-project",
+        NodeError::WhichProject { .. } => "which-project",
+        NodeError::Exists { .. } => "exists",
+        NodeError::InUse { .. } => "in-use",
+        NodeError::Input { .. } => "input",
+        NodeError::NotFound { .. } => "not-found",
+        NodeError::Ambiguous { .. } => "ambiguous",
+        NodeError::NotAllowed { .. } => "not-allowed",
+        NodeError::Mismatch { .. } => "mismatch",
+        NodeError::Unreached { .. } => "unreached",
+        NodeError::NoSpace { .. } => "no-space",
+        NodeError::File { .. } => "file",
+        NodeError::Store { .. } => "store",
+    }
+}
+
+/// The next step, where there is one to name.
+pub fn hint(e: &NodeError) -> Option<&'static str> {
+    Some(match e {
+        NodeError::NoProject { .. } => "start one with `cairn new NAME`, enter one with `cairn join TICKET`, or name another --home",
+        NodeError::UnknownProject { .. } | NodeError::WhichProject { .. } => "name one with --project",
+        NodeError::Exists { .. } => "see it with `cairn whoami`",
+        NodeError::InUse { .. } => "wait for it to end, give --wait SECONDS, or stop it",
+        NodeError::NotFound { .. } => "`cairn list --deleted` and `cairn devices` show what there is",
+        NodeError::Ambiguous { .. } => "`cairn list` prints ids in full",
+        NodeError::NotAllowed { .. } => "a coordinator (see `cairn devices`) can do this, or invite this device with another role",
+        NodeError::Mismatch { .. } => "install the newest cairn on this device",
+        NodeError::Unreached { .. } => "is the other device on, serving, and on this network?",
+        NodeError::NoSpace { .. } => "free some space and try again: nothing was lost",
+        NodeError::Store { .. } => "`cairn check` looks closer; your data can also come back from any other device of the project",
+        NodeError::Input { .. } | NodeError::File { .. } => return None,
+    })
+}

@@ -1,0 +1,219 @@
+//! Replies as text for people. No decisions.
+
+use crate::args::Verb;
+use cairn_node::Reply;
+use serde_json::Value;
+
+fn text(v: &Value) -> String {
+    match v {
+        Value::Null => "-".into(),
+        Value::String(s) => s.clone(),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join("; "),
+        other => other.to_string(),
+    }
+}
+
+/// Bytes as people read them.
+pub fn bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} B"),
+        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        _ => format!("{:.1} MB", n as f64 / 1e6),
+    }
+}
+
+/// Columns under their heads, as wide as they need.
+pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |n: usize| rows.iter().map(|r| r[n].chars().count()).chain([heads[n].chars().count()]).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
+    let line = |cells: Vec<&str>| {
+        let padded: Vec<String> = cells.iter().zip(&widths).map(|(c, w)| format!("{c:<w$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let mut out = vec![line(heads.to_vec())];
+    out.extend(rows.iter().map(|r| line(r.iter().map(String::as_str).collect())));
+    out.join("\n")
+}
+
+fn rows(data: &Value, key: &str) -> Vec<Value> {
+    data[key].as_array().cloned().unwrap_or_default()
+}
+
+fn columns(data: &Value, key: &str, names: &[&str]) -> String {
+    let cells: Vec<Vec<String>> = rows(data, key).iter().map(|r| names.iter().map(|n| text(&r[*n])).collect()).collect();
+    table(names, &cells)
+}
+
+fn observation(o: &Value) -> String {
+    let mut lines = vec![format!("{}  {}", text(&o["id"]), text(&o["category"]))];
+    let place = if o["lat"].is_null() { "-".to_owned() } else { format!("{}, {}", o["lat"], o["lon"]) };
+    lines.push(format!("  at      {place}"));
+    lines.push(format!("  time    {}", text(&o["time"])));
+    if !o["note"].is_null() {
+        lines.push(format!("  note    {}", text(&o["note"])));
+    }
+    for (name, value) in o["fields"].as_object().into_iter().flatten() {
+        lines.push(format!("  {name:<7} {}", text(value)));
+    }
+    if o["deleted"] == true {
+        lines.push("  deleted".into());
+    }
+    for c in rows(o, "conflicts") {
+        let values: Vec<String> = rows(&c, "values").iter().map(|v| text(&v["value"])).collect();
+        lines.push(format!("  {} has concurrent values: {}", text(&c["key"]), values.join(" | ")));
+    }
+    lines.join("\n")
+}
+
+fn list(data: &Value) -> String {
+    let cells: Vec<Vec<String>> = rows(data, "observations")
+        .iter()
+        .map(|o| {
+            let place = if o["lat"].is_null() { "-".to_owned() } else { format!("{},{}", o["lat"], o["lon"]) };
+            let fields: Vec<String> = o["fields"].as_object().into_iter().flatten().map(|(k, v)| format!("{k}={}", text(v))).collect();
+            let mark = if o["conflicts"].as_array().is_some_and(|c| !c.is_empty()) { "!" } else { "" };
+            let fields: String = fields.join(" ").chars().take(60).collect();
+            vec![text(&o["id"])[..8].to_owned() + mark, text(&o["time"]), text(&o["category"]), place, fields]
+        })
+        .collect();
+    format!("{}\n{} of {}", table(&["id", "time", "category", "place", "fields"], &cells), cells.len(), data["count"])
+}
+
+fn sync(data: &Value) -> String {
+    let mut lines = Vec::new();
+    for t in rows(data, "targets") {
+        let who = if t["name"].is_null() { text(&t["target"]) } else { format!("{} ({})", text(&t["name"]), text(&t["target"])) };
+        lines.push(format!("{who}: {}", text(&t["state"])));
+        if let Some(planned) = t.get("would_send") {
+            lines.push(format!("  would send {} batches, would receive {}", planned["batches"], t["would_receive"]["batches"]));
+        } else if t["state"] == "synced" {
+            let size = |side: &str| bytes(t[side]["bytes"].as_u64().unwrap_or(0));
+            lines.push(format!(
+                "  sent {} batches ({}), received {} ({}), {} ms",
+                t["sent"]["batches"],
+                size("sent"),
+                t["received"]["batches"],
+                size("received"),
+                t["ms"]
+            ));
+            let o = &t["observations"];
+            lines.push(format!(
+                "  observations here: {} new, {} changed, {} deleted (see `cairn list --sync {}`)",
+                o["new"],
+                o["changed"],
+                o["deleted"],
+                text(&data["sync"])
+            ));
+        }
+        if let Some(message) = t.get("message") {
+            lines.push(format!("  {}", text(message)));
+        }
+    }
+    lines.join("\n")
+}
+
+fn pairs(data: &Value, names: &[(&str, &str)]) -> String {
+    let line = |(label, pointer): &(&str, &str)| format!("{label:<15} {}", text(data.pointer(pointer).unwrap_or(&Value::Null)));
+    names.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn status(data: &Value) -> String {
+    pairs(
+        data,
+        &[
+            ("project", "/name"),
+            ("project id", "/project"),
+            ("device", "/device_name"),
+            ("device id", "/device"),
+            ("configuration", "/configuration/name"),
+            ("observations", "/observations"),
+            ("unsynced", "/unsynced"),
+            ("only here", "/only_here"),
+            ("conflicts", "/conflicts"),
+            ("quarantined", "/quarantined"),
+            ("digest", "/digest"),
+        ],
+    )
+}
+
+fn import(data: &Value) -> String {
+    let verb = if data["dry_run"] == true { "would be created" } else { "created" };
+    let mut lines = vec![format!("{} {verb}, {} left out", data["created"], data["rejected"])];
+    for r in rows(data, "rejects").iter().take(20) {
+        lines.push(format!("  line {}: {}", r["line"], text(&r["reason"])));
+    }
+    lines.join("\n")
+}
+
+fn entry(e: &Value) -> String {
+    let set: Vec<String> = rows(e, "set").iter().map(|s| format!("{}={}", text(&s["key"]), text(&s["value"]))).collect();
+    let id: String = text(&e["id"]).chars().take(8).collect();
+    format!("{}  {}  {}  {}", text(&e["time"]), id, text(&e["name"]), set.join(" "))
+}
+
+fn conflict(c: &Value) -> String {
+    let mut lines = vec![format!("{}  {}", text(&c["id"]), text(&c["key"]))];
+    for v in rows(c, "values") {
+        let value = if v["value"].is_null() { "(edited without seeing the deletion)".to_owned() } else { text(&v["value"]) };
+        let device: String = text(&v["device"]).chars().take(8).collect();
+        lines.push(format!("  {value}   by {device} at {}", text(&v["time"])));
+    }
+    lines.join("\n")
+}
+
+fn config(data: &Value) -> String {
+    if data.get("categories").is_none() {
+        return data.get("file").map(text).unwrap_or_else(|| format!("{} keys changed", data["changes"]));
+    }
+    format!(
+        "{} (version {})\n{}\n\n{}",
+        text(&data["name"]),
+        text(&data["version"]),
+        columns(data, "categories", &["id", "name", "fields"]),
+        columns(data, "fields", &["id", "type", "label"])
+    )
+}
+
+/// A reply for people.
+pub fn reply(verb: &Verb, reply: &Reply) -> String {
+    let d = &reply.data;
+    match verb {
+        Verb::New { .. } => format!(
+            "project {} is ready\n\nRecovery words (write them down on paper; they are shown once and kept nowhere):\n\n  {}\n",
+            text(&d["name"]),
+            text(&d["recovery"])
+        ),
+        Verb::Join { .. } => format!("joined {}; sync once with a member to receive what is there", text(&d["name"])),
+        Verb::Whoami => format!("device {}\n{}", text(&d["device"]), columns(d, "projects", &["name", "role", "project"])),
+        Verb::Invite { .. } => format!(
+            "{}\n\nThis ticket lets {} device(s) in as {}, to read all {} observations here and everything to come.",
+            text(&d["ticket"]),
+            d["uses"],
+            text(&d["role"]),
+            d["observations"]
+        ),
+        Verb::Devices => columns(d, "devices", &["name", "role", "state", "last_seen", "device"]),
+        Verb::Add { .. } | Verb::Edit { .. } => observation(&d["observation"]),
+        Verb::Rm { .. } => format!("{} deleted", d["changed"]),
+        Verb::Restore { .. } => format!("{} restored", d["changed"]),
+        Verb::Show { .. } => observation(&d["observations"][0]),
+        Verb::List { .. } => list(d),
+        Verb::Log { .. } => rows(d, "entries").iter().map(entry).collect::<Vec<_>>().join("\n"),
+        Verb::Conflicts { what: None } if rows(d, "conflicts").is_empty() => "nothing to settle".into(),
+        Verb::Conflicts { what: None } => rows(d, "conflicts").iter().map(conflict).collect::<Vec<_>>().join("\n"),
+        Verb::Conflicts { .. } => observation(&d["observation"]),
+        Verb::Config { .. } => config(d),
+        Verb::Import { .. } => import(d),
+        Verb::Export { .. } => format!("{} observations written to {}", d["exported"], text(&d["file"])),
+        Verb::Sync { .. } => sync(d),
+        Verb::Status => status(d),
+        Verb::Peers { near: true } => {
+            columns(d, "peers", &["name", "target", "state", "configuration_version", "their_observations", "would_receive", "would_send"])
+        }
+        Verb::Peers { .. } => columns(d, "peers", &["name", "role", "last_heard", "transport", "has_all", "lacks_batches"]),
+        Verb::Check if rows(d, "findings").is_empty() => "everything is as it should be".into(),
+        Verb::Check => columns(d, "findings", &["place", "what"]),
+        Verb::Serve { .. } => "stopped".into(),
+        Verb::Demo => text(&d["table"]),
+    }
+}

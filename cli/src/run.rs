@@ -1,0 +1,135 @@
+//! From arguments to requests.
+
+use crate::args::{Args, ConfigVerb, ConflictVerb, FilterArgs, Set, Verb};
+use crate::demo;
+use crate::ui::Ui;
+use cairn_node::{
+    AddRequest, Client, ConfigRequest, EditRequest, ExportRequest, Home, ImportRequest, InviteRequest, JoinRequest, ListRequest,
+    NewRequest, NodeError, Reply, Request, ServeOptions, SyncRequest, serve,
+};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+fn home(args: &Args) -> Result<Home, NodeError> {
+    let path = args.home.clone().or_else(|| std::env::home_dir().map(|h| h.join(".cairn")));
+    Home::at(path.ok_or_else(|| NodeError::Input { message: "no home directory: give --home DIR".into() })?)
+}
+
+/// The node may be another process: relative paths are of this one.
+fn absolute(path: &Path) -> Result<String, NodeError> {
+    let full = std::path::absolute(path).map_err(|e| NodeError::File { path: path.display().to_string(), message: e.to_string() })?;
+    Ok(full.to_string_lossy().into_owned())
+}
+
+fn absolute_opt(path: &Option<PathBuf>) -> Result<Option<String>, NodeError> {
+    path.as_deref().map(absolute).transpose()
+}
+
+/// Carries out one command.
+pub fn run(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
+    match &args.verb {
+        Verb::New { name, config, device_name } => {
+            let new = NewRequest { name: name.clone(), device_name: device_name.clone(), config: absolute_opt(config)? };
+            home(args)?.create_project(&new)
+        }
+        Verb::Join { ticket, device_name } => {
+            home(args)?.join_project(&JoinRequest { ticket: ticket.clone(), device_name: device_name.clone() })
+        }
+        Verb::Demo => demo::run(ui),
+        Verb::Whoami if home(args)?.projects()?.is_empty() => {
+            let device = home(args)?.keys()?.device().to_string();
+            Ok(Reply { data: serde_json::json!({"device": device, "name": null, "projects": []}), ..Reply::default() })
+        }
+        Verb::Serve { listen, no_discovery } => stay_on(&client(args)?, *listen, !no_discovery, ui),
+        _ => client(args)?.ask(request(args)?, &|done, planned, bytes| ui.progress(done, planned, bytes)),
+    }
+}
+
+fn client(args: &Args) -> Result<Client, NodeError> {
+    Ok(Client::new(home(args)?, args.project.clone(), Duration::from_secs(args.wait)))
+}
+
+fn stay_on(client: &Client, listen: SocketAddr, discovery: bool, ui: &Ui) -> Result<Reply, NodeError> {
+    let node = client.open()?;
+    let fault = |e: std::io::Error| NodeError::Store { message: e.to_string() };
+    let runtime = tokio::runtime::Runtime::new().map_err(fault)?;
+    runtime.block_on(async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(fault)?;
+        let stop = async {
+            tokio::select! {
+                // Without a handler for Ctrl-C the default ends the process, which the store survives.
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        serve(node, ServeOptions { listen, discovery }, |ready| ui.ready(&ready), stop).await
+    })?;
+    Ok(Reply { data: serde_json::json!({"stopped": true}), ..Reply::default() })
+}
+
+fn set(set: &Set, category: &Option<String>) -> AddRequest {
+    AddRequest {
+        category: category.clone(),
+        at: set.at.clone(),
+        time: set.time.clone(),
+        note: set.note.clone(),
+        uncertainty: set.uncertainty,
+        fields: set.fields.clone(),
+    }
+}
+
+fn list(filter: &FilterArgs, limit: usize) -> ListRequest {
+    ListRequest {
+        category: filter.category.clone(),
+        since: filter.since.clone(),
+        until: filter.until.clone(),
+        bbox: filter.bbox.clone(),
+        fields: filter.fields.clone(),
+        deleted: filter.deleted,
+        sync: filter.sync.clone(),
+        limit,
+    }
+}
+
+fn request(args: &Args) -> Result<Request, NodeError> {
+    Ok(match &args.verb {
+        Verb::Invite { role, uses, .. } => Request::Invite(InviteRequest { role: role.clone(), uses: *uses }),
+        Verb::Devices => Request::Devices,
+        Verb::Add { category, set: s } => Request::Add(set(s, category)),
+        Verb::Edit { id, category, unset, set: s } => {
+            Request::Edit(EditRequest { id: id.clone(), set: set(s, category), unset: unset.clone() })
+        }
+        Verb::Rm { ids } => Request::Remove { ids: ids.clone(), deleted: true },
+        Verb::Restore { ids } => Request::Remove { ids: ids.clone(), deleted: false },
+        Verb::Show { id } => Request::Show { id: id.clone() },
+        Verb::List { filter, limit } => Request::List(list(filter, *limit)),
+        Verb::Log { id, limit } => Request::Log { id: id.clone(), limit: *limit },
+        Verb::Conflicts { what: None } => Request::Conflicts,
+        Verb::Conflicts { what: Some(ConflictVerb::Resolve { id, key, value }) } => {
+            Request::Resolve { id: id.clone(), key: key.clone(), value: value.clone() }
+        }
+        Verb::Config { what: ConfigVerb::Show } => Request::Config(ConfigRequest::Show),
+        Verb::Config { what: ConfigVerb::Import { file, dry_run } } => {
+            Request::Config(ConfigRequest::Import { file: absolute(file)?, dry_run: *dry_run })
+        }
+        Verb::Config { what: ConfigVerb::Export { file } } => Request::Config(ConfigRequest::Export { file: absolute(file)? }),
+        Verb::Import { file, category, map, dry_run, rejects, .. } => Request::Import(ImportRequest {
+            file: absolute(file)?,
+            category: category.clone(),
+            map: map.iter().cloned().collect(),
+            dry_run: *dry_run,
+            rejects: absolute_opt(rejects)?,
+        }),
+        Verb::Export { file, format, filter } => {
+            Request::Export(ExportRequest { file: absolute(file)?, format: format.clone(), filter: list(filter, 0) })
+        }
+        Verb::Sync { targets, dry_run, timeout } => {
+            Request::Sync(SyncRequest { targets: targets.clone(), dry_run: *dry_run, timeout_s: *timeout })
+        }
+        Verb::Status => Request::Status,
+        Verb::Peers { near } => Request::Peers { near: *near },
+        Verb::Check => Request::Check,
+        Verb::Whoami | Verb::New { .. } | Verb::Join { .. } | Verb::Serve { .. } | Verb::Demo => Request::Whoami,
+    })
+}

@@ -1,0 +1,94 @@
+//! Standard output is data, standard error is conversation.
+
+use crate::args::Args;
+use crate::{error, render};
+use cairn_node::{NodeError, Reply};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use std::io::{IsTerminal, Write};
+
+/// How this run talks.
+pub struct Ui {
+    json: bool,
+    quiet: bool,
+    progress_json: bool,
+    bar: ProgressBar,
+}
+
+impl Ui {
+    /// From the options; a bar only where a person looks.
+    pub fn new(args: &Args) -> Self {
+        let shown = args.progress == "auto" && !args.quiet && std::io::stderr().is_terminal();
+        let bar = if shown { ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()) } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} batches  {msg}  {elapsed}") {
+            bar.set_style(style);
+        }
+        Self { json: args.json, quiet: args.quiet, progress_json: args.progress == "json", bar }
+    }
+
+    /// Planned first, then counted.
+    pub fn progress(&self, done: u64, planned: u64, bytes: u64) {
+        self.bar.set_length(planned.max(self.bar.length().unwrap_or(0)));
+        self.bar.set_position(done.max(self.bar.position()));
+        self.bar.set_message(render::bytes(bytes));
+        if self.progress_json {
+            self.say(&json!({"done": done, "planned": planned, "bytes": bytes}).to_string());
+        }
+    }
+
+    /// A line of conversation.
+    pub fn say(&self, text: &str) {
+        if !self.quiet || self.progress_json {
+            eprintln!("{text}");
+        }
+    }
+
+    fn data(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        // A reader that went away (a pager, `head`) wanted no more.
+        writeln!(out, "{text}").and_then(|()| out.flush()).ok();
+    }
+
+    /// The first line of a service.
+    pub fn ready(&self, ready: &serde_json::Value) {
+        if self.json {
+            self.data(&json!({"ok": true, "code": 0, "data": ready, "warnings": []}).to_string());
+        } else {
+            self.data(&format!("listening on {}", ready["listen"][0].as_str().unwrap_or_default()));
+        }
+    }
+
+    /// Prints a reply; gives the exit code.
+    pub fn reply(&self, args: &Args, reply: &Reply) -> u8 {
+        self.bar.finish_and_clear();
+        if self.json {
+            let ok = matches!(reply.code, 0 | 3 | 7 | 9);
+            self.data(&json!({"ok": ok, "code": reply.code, "data": reply.data, "warnings": reply.warnings}).to_string());
+        } else {
+            let text = render::reply(&args.verb, reply);
+            if !text.is_empty() {
+                self.data(&text);
+            }
+            for warning in &reply.warnings {
+                self.say(&format!("note: {warning}"));
+            }
+        }
+        reply.code
+    }
+
+    /// Prints an error with its next step; gives the exit code.
+    pub fn failure(&self, e: &NodeError) -> u8 {
+        self.bar.finish_and_clear();
+        let (code, hint) = (error::code(e), error::hint(e));
+        if self.json {
+            let error = json!({"kind": error::kind(e), "message": e.to_string(), "hint": hint});
+            self.data(&json!({"ok": false, "code": code, "error": error, "warnings": []}).to_string());
+        } else {
+            eprintln!("error: {e}");
+            if let Some(hint) = hint {
+                eprintln!("  {hint}");
+            }
+        }
+        code
+    }
+}

@@ -1,0 +1,124 @@
+//! Errors by who must act. They cross the local socket as they are; hints and exit codes are the command line's.
+
+use cairn_store::StoreError;
+use serde::{Deserialize, Serialize};
+
+/// What a request can fail with. The store is as it was before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum NodeError {
+    /// No project here.
+    #[error("there is no project in {home}")]
+    NoProject {
+        /// The home looked in.
+        home: String,
+    },
+    /// No project of that name.
+    #[error("there is no project `{name}` here; there are: {known}")]
+    UnknownProject {
+        /// Asked for.
+        name: String,
+        /// Names there are.
+        known: String,
+    },
+    /// Several projects and none named.
+    #[error("there are several projects here: {known}")]
+    WhichProject {
+        /// Names there are.
+        known: String,
+    },
+    /// Already there.
+    #[error("{what} is here already")]
+    Exists {
+        /// What.
+        what: String,
+    },
+    /// Another process has it.
+    #[error("the store is in use by {holder}")]
+    InUse {
+        /// Process and verb.
+        holder: String,
+    },
+    /// What a person gave does not fit.
+    #[error("{message}")]
+    Input {
+        /// What and where.
+        message: String,
+    },
+    /// No such thing.
+    #[error("there is no {what}")]
+    NotFound {
+        /// What.
+        what: String,
+    },
+    /// Several ids begin so.
+    #[error("`{prefix}` is the beginning of several ids; type more of it")]
+    Ambiguous {
+        /// What was typed.
+        prefix: String,
+    },
+    /// This device may not do that, or is not a member.
+    #[error("{message}")]
+    NotAllowed {
+        /// What and why.
+        message: String,
+    },
+    /// Another configuration, project or protocol.
+    #[error("{message}")]
+    Mismatch {
+        /// What differs.
+        message: String,
+    },
+    /// Nobody answered.
+    #[error("{target}: nobody reached")]
+    Unreached {
+        /// Where.
+        target: String,
+    },
+    /// No space.
+    #[error("there is no space left: {message}")]
+    NoSpace {
+        /// Where.
+        message: String,
+    },
+    /// A file outside the store.
+    #[error("{path}: {message}")]
+    File {
+        /// Which.
+        path: String,
+        /// What happened.
+        message: String,
+    },
+    /// The store itself.
+    #[error("{message}")]
+    Store {
+        /// What happened.
+        message: String,
+    },
+}
+
+impl NodeError {
+    pub(crate) fn input(message: impl Into<String>) -> Self {
+        NodeError::Input { message: message.into() }
+    }
+
+    pub(crate) fn file(path: &std::path::Path, e: impl std::fmt::Display) -> Self {
+        NodeError::File { path: path.display().to_string(), message: e.to_string() }
+    }
+}
+
+impl From<StoreError> for NodeError {
+    fn from(e: StoreError) -> Self {
+        let message = e.to_string();
+        match e {
+            _ if e.is_out_of_space() => NodeError::NoSpace { message },
+            StoreError::InUse { holder } => NodeError::InUse { holder },
+            StoreError::Missing(path) => NodeError::NoProject { home: path.display().to_string() },
+            StoreError::Edit(_) | StoreError::Source(_) | StoreError::DocumentSize { .. } => NodeError::Input { message },
+            StoreError::NotFound(id) => NodeError::NotFound { what: format!("observation {id}") },
+            StoreError::Role { .. } => NodeError::NotAllowed { message },
+            StoreError::Newer { .. } => NodeError::Mismatch { message },
+            _ => NodeError::Store { message },
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! A home: the device's key and its projects, each in a folder of its own.
+
+use crate::request::{JoinRequest, NewRequest, Reply, Request};
+use crate::{NodeError, reading, transfer, writing};
+use cairn_model::{default_configuration, hex, unhex};
+use cairn_store::{Entropy, NewProject, OsEntropy, Store, StoreFiles, create_file, open_file};
+use cairn_trust::{DeviceKeys, Ticket};
+use serde_json::json;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Milliseconds since 1970 by this device's clock: written beside changes, read by no rule.
+pub fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or_else(|before| -(before.duration().as_millis() as i64), |after| after.as_millis() as i64)
+}
+
+/// Where a device keeps its key and projects.
+#[derive(Clone, Debug)]
+pub struct Home {
+    path: PathBuf,
+}
+
+impl Home {
+    /// At this folder, made with access for its owner only if it is not there.
+    pub fn at(path: impl Into<PathBuf>) -> Result<Self, NodeError> {
+        let path = path.into();
+        let make = || -> std::io::Result<()> {
+            use std::os::unix::fs::DirBuilderExt;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(path.join("projects"))
+        };
+        make().map_err(|e| NodeError::file(&path, e))?;
+        Ok(Self { path })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The device's keys, made at first use.
+    pub fn keys(&self) -> Result<DeviceKeys, NodeError> {
+        let path = self.path.join("device.key");
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let seed = unhex(text.trim()).ok().and_then(|s| <[u8; 32]>::try_from(s).ok());
+                seed.map(DeviceKeys::from_seed).ok_or_else(|| NodeError::file(&path, "this is not a device key"))
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let seed: [u8; 32] = (&mut OsEntropy as &mut dyn Entropy).bytes();
+                write_private(&path, hex(&seed).as_bytes()).map_err(|e| NodeError::file(&path, e))?;
+                Ok(DeviceKeys::from_seed(seed))
+            }
+            Err(e) => Err(NodeError::file(&path, e)),
+        }
+    }
+
+    /// Folder and name of every project.
+    pub fn projects(&self) -> Result<Vec<(PathBuf, String)>, NodeError> {
+        let dir = self.path.join("projects");
+        let mut out = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(|e| NodeError::file(&dir, e))? {
+            let path = entry.map_err(|e| NodeError::file(&dir, e))?.path();
+            if let Ok(name) = fs::read_to_string(path.join("name")) {
+                out.push((path, name.trim().to_owned()));
+            }
+        }
+        out.sort();
+        Ok(out)
+    }
+
+    /// The folder of the project named, or of the only one.
+    pub fn project(&self, name: Option<&str>) -> Result<PathBuf, NodeError> {
+        let projects = self.projects()?;
+        let known = projects.iter().map(|(_, n)| n.as_str()).collect::<Vec<_>>().join(", ");
+        let home = || NodeError::NoProject { home: self.path.display().to_string() };
+        match (name, projects.as_slice()) {
+            (_, []) => Err(home()),
+            (None, [(path, _)]) => Ok(path.clone()),
+            (None, _) => Err(NodeError::WhichProject { known }),
+            (Some(name), _) => {
+                let by_id = |p: &Path| p.file_name().is_some_and(|f| f.to_string_lossy().starts_with(name));
+                let found = projects.iter().find(|(path, n)| n == name || (name.len() >= 4 && by_id(path)));
+                found.map(|(path, _)| path.clone()).ok_or(NodeError::UnknownProject { name: name.to_owned(), known })
+            }
+        }
+    }
+
+    /// `new`.
+    pub fn create_project(&self, new: &NewRequest) -> Result<Reply, NodeError> {
+        if new.name.trim().is_empty() || new.name.len() > 200 {
+            return Err(NodeError::input("a project needs a name of 1 to 200 characters"));
+        }
+        if self.projects()?.iter().any(|(_, n)| *n == new.name) {
+            return Err(NodeError::Exists { what: format!("a project `{}`", new.name) });
+        }
+        let configuration = match &new.config {
+            Some(file) => transfer::read_configuration(Path::new(file))?,
+            None => default_configuration(),
+        };
+        let device_name = new.device_name.clone().unwrap_or_else(host_name);
+        let keys = self.keys()?;
+        let (device, words) = (keys.device(), Arc::new(Mutex::new(None)));
+        let kept = words.clone();
+        let project = self.build(&new.name, |db| {
+            let new = NewProject { name: &new.name, device_name: &device_name, configuration: &configuration, now_ms: now_ms() };
+            let (store, words) = Store::new_project(db, keys, Box::new(OsEntropy), &new)?;
+            *kept.lock().expect("one thread") = Some(words.phrase());
+            Ok(store.project())
+        })?;
+        let recovery = words.lock().expect("one thread").take();
+        Ok(Reply::new(json!({"project": project.to_string(), "device": device.to_string(), "name": new.name, "recovery": recovery})))
+    }
+
+    /// `join`: works with nobody reachable.
+    pub fn join_project(&self, join: &JoinRequest) -> Result<Reply, NodeError> {
+        let ticket = Ticket::decode(&join.ticket).map_err(|e| NodeError::input(e.to_string()))?;
+        let known = self.path.join("projects").join(&ticket.project.to_string()[..16]);
+        if known.join("name").exists() {
+            return Err(NodeError::Exists { what: "this project".into() });
+        }
+        let ops = cairn_trust::evaluate(&ticket.project, &ticket.ops);
+        let genesis = ops.genesis.ok_or_else(|| NodeError::input("the ticket names no project"))?;
+        let name = join.device_name.clone().unwrap_or_else(host_name);
+        let keys = self.keys()?;
+        let device = keys.device();
+        let addresses = ticket.addresses.clone();
+        let founder = ticket.ops.last().map(|op| op.issuer);
+        let project = self.build(&genesis.name, |db| {
+            let mut store = Store::join_project(db, keys, Box::new(OsEntropy), &ticket, &name)?;
+            if let Some(inviter) = founder {
+                for address in addresses {
+                    store.note_met(&inviter, Some(address), "quic", 0)?;
+                }
+            }
+            Ok(store.project())
+        })?;
+        Ok(Reply::new(json!({"project": project.to_string(), "device": device.to_string(), "name": genesis.name, "state": "active"})))
+    }
+
+    fn build(
+        &self,
+        name: &str,
+        fill: impl FnOnce(redb::Database) -> Result<cairn_model::ProjectId, cairn_store::StoreError>,
+    ) -> Result<cairn_model::ProjectId, NodeError> {
+        let nonce: [u8; 8] = (&mut OsEntropy as &mut dyn Entropy).bytes();
+        let making = self.path.join("projects").join(format!(".new-{}", hex(&nonce)));
+        fs::create_dir(&making).map_err(|e| NodeError::file(&making, e))?;
+        let files = StoreFiles::new(&making);
+        let done = || -> Result<cairn_model::ProjectId, NodeError> {
+            let project = create_file(&files, fill)?;
+            fs::write(making.join("name"), name).map_err(|e| NodeError::file(&making, e))?;
+            let folder = self.path.join("projects").join(&project.to_string()[..16]);
+            fs::rename(&making, &folder).map_err(|e| NodeError::file(&folder, e))?;
+            StoreFiles::new(&folder).note_place()?;
+            Ok(project)
+        };
+        let built = done();
+        if built.is_err() {
+            // What failed left nothing worth keeping; if even this fails, the folder's name says what it is.
+            fs::remove_dir_all(&making).ok();
+        }
+        built
+    }
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn host_name() -> String {
+    let name = fs::read_to_string("/etc/hostname").unwrap_or_default().trim().to_owned();
+    if name.is_empty() { "device".to_owned() } else { name }
+}
+
+/// Says in `changed` that this device itself wrote.
+pub(crate) const LOCAL: u64 = 0;
+
+/// One open project.
+pub struct Node {
+    pub(crate) store: Arc<Mutex<Store>>,
+    pub(crate) changed: tokio::sync::broadcast::Sender<u64>,
+    /// Port that `serve` listens on, 0 without.
+    pub(crate) port: u16,
+    folder: PathBuf,
+    holder: PathBuf,
+}
+
+impl Node {
+    /// Opens the project named, or the only one. A store that was copied or moved starts a new incarnation.
+    pub fn open(home: &Home, project: Option<&str>) -> Result<Self, NodeError> {
+        let folder = home.project(project)?;
+        let files = StoreFiles::new(&folder);
+        let db = open_file(&files)?;
+        let moved = files.was_moved()?;
+        let store = Store::open(db, home.keys()?, Box::new(OsEntropy), moved)?;
+        if moved {
+            files.note_place()?;
+        }
+        let holder = files.holder();
+        let verb = std::env::args().nth(1).unwrap_or_default();
+        fs::write(&holder, format!("process {} (cairn {verb})", std::process::id())).map_err(|e| NodeError::file(&holder, e))?;
+        let (changed, _) = tokio::sync::broadcast::channel(16);
+        Ok(Self { store: Arc::new(Mutex::new(store)), changed, port: 0, folder, holder })
+    }
+
+    /// The project's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A poisoned lock means a panic in a transaction that was never committed: the store itself is whole.
+    pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Answers every request that needs no network.
+    pub fn handle(&self, request: Request) -> Result<Reply, NodeError> {
+        let before = self.store().digest()?;
+        let reply = match request {
+            Request::Whoami => reading::whoami(self),
+            Request::Devices => reading::devices(self),
+            Request::Show { id } => reading::show(self, &id),
+            Request::List(list) => reading::list(self, &list),
+            Request::Log { id, limit } => reading::log(self, id.as_deref(), limit),
+            Request::Conflicts => reading::conflicts(self),
+            Request::Status => reading::status(self),
+            Request::Peers { .. } => reading::peers(self),
+            Request::Check => reading::check(self),
+            Request::Invite(invite) => writing::invite(self, &invite),
+            Request::Add(add) => writing::add(self, &add),
+            Request::Edit(edit) => writing::edit(self, &edit),
+            Request::Remove { ids, deleted } => writing::remove(self, &ids, deleted),
+            Request::Resolve { id, key, value } => writing::resolve(self, &id, &key, &value),
+            Request::Import(import) => transfer::import(self, &import),
+            Request::Export(export) => transfer::export(self, &export),
+            Request::Config(config) => transfer::config(self, &config),
+            Request::Sync(_) => Err(NodeError::input("a sync needs the network: use `sync`")),
+        }?;
+        if self.store().digest()? != before {
+            // Nobody listens when no link is open.
+            self.changed.send(LOCAL).ok();
+        }
+        Ok(reply)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // A stale name does no harm: it is shown only while the lock is held.
+        fs::remove_file(&self.holder).ok();
+    }
+}

@@ -1,0 +1,207 @@
+//! Targets: from what a person typed to links, and what came of them.
+
+use crate::NodeError;
+use crate::driver::{LinkReport, Progress, run_link};
+use crate::home::Node;
+use crate::request::{Reply, SyncRequest};
+use cairn_model::DeviceId;
+use cairn_quic::{Discovery, Endpoint, Found};
+use cairn_sync::CloseReason;
+use cairn_trust::discovery_tag;
+use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Seconds to look for devices when nothing is said.
+const LOOK_S: u64 = 5;
+
+/// `IP:PORT` of this machine's interfaces but loopback, for tickets.
+pub(crate) fn own_addresses(port: u16) -> Vec<String> {
+    let all = if_addrs::get_if_addrs().unwrap_or_default();
+    all.iter().map(|i| i.ip()).filter(|ip| !ip.is_loopback() && ip.is_ipv4()).map(|ip| SocketAddr::new(ip, port).to_string()).collect()
+}
+
+fn endpoint(node: &Node, v6: bool) -> Result<Endpoint, NodeError> {
+    let any: IpAddr = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let secret = node.store().keys().signing_secret();
+    Endpoint::bind(SocketAddr::new(any, 0), &secret).map_err(|e| NodeError::Store { message: e.to_string() })
+}
+
+/// `true` if an announcement carries this project's tag.
+pub(crate) fn is_ours(node: &Node, found: &Found) -> bool {
+    found.tag == discovery_tag(&node.store().discovery_key(), &found.nonce)
+}
+
+/// One thing to sync with.
+struct Target {
+    typed: String,
+    addresses: Vec<SocketAddr>,
+    only: Option<DeviceId>,
+}
+
+/// Syncs with every target; gives the reply and the exit code in it.
+pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn(&Progress) + Sync)) -> Result<Reply, NodeError> {
+    let look = Duration::from_secs(request.timeout_s.unwrap_or(LOOK_S));
+    let number = node.store().next_sync()?;
+    let mut rows = Vec::new();
+    let lan = request.targets.is_empty() || request.targets.iter().any(|t| t == "lan");
+    for typed in request.targets.iter().filter(|t| *t != "lan") {
+        let mut target = resolve(node, typed).await?;
+        if target.only.is_some() {
+            target.addresses.extend(find_all(node, look, target.addresses.is_empty()).await.into_iter().flatten());
+        }
+        rows.push(reach(node, &target, request.dry_run, number, seen).await);
+    }
+    if lan {
+        for addresses in find_all(node, look, true).await {
+            let typed = addresses.first().map(SocketAddr::to_string).unwrap_or_default();
+            rows.push(reach(node, &Target { typed, addresses, only: None }, request.dry_run, number, seen).await);
+        }
+    }
+    if !request.dry_run {
+        node.store().note_sync(number)?;
+    }
+    Ok(summary(number, rows))
+}
+
+async fn resolve(node: &Node, typed: &str) -> Result<Target, NodeError> {
+    if typed.contains("://") || typed.ends_with(".cairn") || typed.contains('/') {
+        return Err(NodeError::input(format!("`{typed}`: this version syncs with HOST:PORT, devices by name, and `lan`")));
+    }
+    if let Some((_, port)) = typed.rsplit_once(':')
+        && port.parse::<u16>().is_ok()
+    {
+        let addresses = tokio::net::lookup_host(typed).await.map(Iterator::collect).unwrap_or_default();
+        return Ok(Target { typed: typed.to_owned(), addresses, only: None });
+    }
+    let store = node.store();
+    let members = store.membership();
+    let by_name: Vec<DeviceId> = members
+        .members
+        .values()
+        .filter(|m| m.device != store.device() && (m.name == typed || (typed.len() >= 4 && m.device.to_string().starts_with(typed))))
+        .map(|m| m.device)
+        .collect();
+    match by_name.as_slice() {
+        [] => Err(NodeError::NotFound { what: format!("device `{typed}` in this project") }),
+        [device] => {
+            let known = store.met()?.into_iter().find(|(d, _)| d == device).map(|(_, k)| k.addresses).unwrap_or_default();
+            let addresses = known.iter().filter_map(|a| a.parse().ok()).collect();
+            Ok(Target { typed: typed.to_owned(), addresses, only: Some(*device) })
+        }
+        _ => Err(NodeError::Ambiguous { prefix: typed.to_owned() }),
+    }
+}
+
+/// Addresses of devices of this project that announce themselves now, one list each.
+async fn find_all(node: &Node, look: Duration, wanted: bool) -> Vec<Vec<SocketAddr>> {
+    let mut out: Vec<(String, Vec<SocketAddr>)> = Vec::new();
+    let Some(mut discovery) = wanted.then(|| Discovery::start(Ipv4Addr::UNSPECIFIED.into()).ok()).flatten() else { return Vec::new() };
+    let until = Instant::now() + look;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        for found in discovery.next(left.min(Duration::from_millis(500))).await {
+            if is_ours(node, &found) {
+                out.retain(|(name, _)| *name != found.name);
+                out.push((found.name, found.addresses));
+            }
+        }
+    }
+    out.into_iter().map(|(_, addresses)| addresses).collect()
+}
+
+/// Tries the addresses of a target until one answers as it should.
+async fn reach(node: &Arc<Node>, target: &Target, probe: bool, number: u32, seen: &(dyn Fn(&Progress) + Sync)) -> Value {
+    let began = Instant::now();
+    let mut last = LinkReport::default();
+    for address in &target.addresses {
+        let Ok(endpoint) = endpoint(node, address.is_ipv6()) else { continue };
+        match endpoint.dial(*address, target.only).await {
+            Ok(link) => {
+                last = run_link(node, link, false, probe, Some(number), seen).await;
+                endpoint.close().await;
+                if last.device.is_some() {
+                    break;
+                }
+            }
+            Err(e) => last.lost = Some(e.to_string()),
+        }
+    }
+    last.ms = began.elapsed().as_millis() as u64;
+    row(node, &target.typed, &last, probe)
+}
+
+fn state(report: &LinkReport, probe: bool) -> &'static str {
+    match (report.synced, report.reason, report.device) {
+        (true, ..) if probe => "would-sync",
+        (true, ..) => "synced",
+        (_, Some(CloseReason::NotMember), _) => "not-a-member",
+        (_, Some(CloseReason::Configuration | CloseReason::Protocol), _) => "mismatch",
+        (_, Some(CloseReason::Store), _) => "store-refused",
+        (_, Some(CloseReason::NotProved), _) | (_, _, None) => "unreached",
+        _ => "interrupted",
+    }
+}
+
+fn row(node: &Node, typed: &str, report: &LinkReport, probe: bool) -> Value {
+    let p = report.progress;
+    let name = report.device.map(|d| node.store().device_name(&d));
+    let mut out = json!({
+        "target": typed,
+        "device": report.device.map(|d| d.to_string()),
+        "name": name,
+        "state": state(report, probe),
+        "sent": {"batches": p.sent, "bytes": p.sent_bytes},
+        "received": {"batches": p.received, "bytes": p.received_bytes},
+        "observations": {"new": report.stats.new, "changed": report.stats.changed, "deleted": report.stats.deleted},
+        "wire_bytes": p.wire_bytes,
+        "round_trips": p.round_trips,
+        "ms": report.ms,
+    });
+    if probe {
+        out["would_send"] = json!({"batches": p.to_send});
+        out["would_receive"] = json!({"batches": p.to_receive});
+    }
+    if let Some(hello) = &report.hello {
+        out["configuration_version"] = json!(hello.configuration_version);
+        out["their_observations"] = json!(hello.observations);
+    }
+    if let Some(reason) = report.reason.filter(|r| *r != CloseReason::Done) {
+        out["message"] = json!(reason.to_string());
+    } else if let Some(lost) = &report.lost {
+        out["message"] = json!(lost);
+    }
+    out
+}
+
+fn summary(number: u32, rows: Vec<Value>) -> Reply {
+    let count = |wanted: &[&str]| rows.iter().filter(|r| wanted.iter().any(|w| r["state"] == *w)).count();
+    let good = count(&["synced", "would-sync"]);
+    let code = match (good, rows.len()) {
+        (g, n) if g == n && n > 0 => 0,
+        (g, _) if g > 0 => 3,
+        _ if count(&["not-a-member"]) > 0 => 5,
+        _ if count(&["mismatch"]) > 0 => 6,
+        _ if count(&["store-refused"]) > 0 => 8,
+        _ if count(&["interrupted"]) > 0 => 1,
+        _ => 4,
+    };
+    let mut reply = Reply { data: json!({"sync": number.to_string(), "targets": rows}), code, warnings: Vec::new() };
+    if reply.data["targets"].as_array().is_some_and(Vec::is_empty) {
+        reply.warnings.push("no device of this project was found on this network".into());
+    }
+    reply
+}
+
+/// Devices of this project found now, each probed: what it has, and what each side would send.
+pub async fn peers_near(node: &Arc<Node>, look_s: Option<u64>) -> Result<Value, NodeError> {
+    let mut rows = Vec::new();
+    for addresses in find_all(node, Duration::from_secs(look_s.unwrap_or(LOOK_S)), true).await {
+        let typed = addresses.first().map(SocketAddr::to_string).unwrap_or_default();
+        let near = reach(node, &Target { typed, addresses, only: None }, true, 0, &|_| {}).await;
+        if near["state"] != "unreached" {
+            rows.push(near);
+        }
+    }
+    Ok(json!({"peers": rows}))
+}

@@ -1,0 +1,195 @@
+//! Verbs that change nothing.
+
+use crate::request::{ListRequest, Reply};
+use crate::{Node, NodeError, show};
+use cairn_model::{DocId, Instant};
+use cairn_store::{Bbox, Filter, Store};
+use serde_json::json;
+
+type Answered = Result<Reply, NodeError>;
+
+/// The one observation whose id begins with `text`.
+pub(crate) fn resolve_id(store: &Store, text: &str) -> Result<DocId, NodeError> {
+    let missing = || NodeError::NotFound { what: format!("observation `{text}`") };
+    let hex = !text.is_empty() && text.len() <= 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if !hex {
+        return Err(missing());
+    }
+    match store.ids_with_prefix(text, 2)?.as_slice() {
+        [] => Err(missing()),
+        [one] => Ok(*one),
+        _ => Err(NodeError::Ambiguous { prefix: text.to_owned() }),
+    }
+}
+
+pub(crate) fn filter(store: &Store, list: &ListRequest) -> Result<Filter, NodeError> {
+    let time = |text: &Option<String>| -> Result<Option<i64>, NodeError> {
+        text.as_deref().map(|t| Instant::parse(t).map(|i| i.unix_ms()).map_err(|e| NodeError::input(e.to_string()))).transpose()
+    };
+    // A day alone as an upper bound means all of that day.
+    let whole_day = list.until.as_ref().is_some_and(|t| t.trim().len() == 10);
+    let until = time(&list.until)?.map(|ms| if whole_day { ms + 86_399_999 } else { ms });
+    let only = match &list.sync {
+        Some(sync) => {
+            let number = sync.parse().map_err(|_| NodeError::NotFound { what: format!("sync `{sync}`") })?;
+            Some(store.sync_effects(number)?.into_iter().map(|(id, _)| id).collect())
+        }
+        None => None,
+    };
+    Ok(Filter {
+        category: list.category.clone(),
+        since: time(&list.since)?,
+        until,
+        bbox: list.bbox.as_deref().map(bbox).transpose()?,
+        fields: list.fields.clone(),
+        deleted: list.deleted || list.sync.is_some(),
+        only,
+        limit: list.limit,
+    })
+}
+
+fn bbox(text: &str) -> Result<Bbox, NodeError> {
+    let numbers: Vec<f64> = text.split(',').filter_map(|n| n.trim().parse().ok()).collect();
+    let wrong = || NodeError::input(format!("`{text}` is not a box: write W,S,E,N in degrees, such as -63,-4,-62,-3"));
+    let [west, south, east, north] = numbers[..] else { return Err(wrong()) };
+    let lat = -90.0..=90.0;
+    let lon = -180.0..=180.0;
+    if !lat.contains(&south) || !lat.contains(&north) || south > north || !lon.contains(&west) || !lon.contains(&east) {
+        return Err(wrong());
+    }
+    Ok(Bbox { west, south, east, north })
+}
+
+pub(crate) fn whoami(node: &Node) -> Answered {
+    let store = node.store();
+    let genesis = store.genesis()?;
+    let role = store.membership().role(&store.device()).map(|r| r.word());
+    let project = json!({"project": store.project().to_string(), "name": genesis.name, "role": role});
+    Ok(Reply::new(json!({"device": store.device().to_string(), "name": store.device_name(&store.device()), "projects": [project]})))
+}
+
+pub(crate) fn devices(node: &Node) -> Answered {
+    let store = node.store();
+    let met = store.met()?;
+    let rows: Vec<_> = store
+        .membership()
+        .members
+        .values()
+        .map(|m| {
+            let seen = met.iter().find(|(d, _)| *d == m.device).and_then(|(_, k)| Instant::from_unix_ms(k.met_ms)).map(|i| i.to_rfc3339());
+            json!({"device": m.device.to_string(), "name": m.name, "role": m.role.word(), "state": "active", "last_seen": seen, "this": m.device == store.device()})
+        })
+        .collect();
+    Ok(Reply::new(json!({"devices": rows})))
+}
+
+pub(crate) fn show(node: &Node, id: &str) -> Answered {
+    let store = node.store();
+    let id = resolve_id(&store, id)?;
+    let view = store.observation(&id)?.ok_or_else(|| NodeError::NotFound { what: format!("observation {id}") })?;
+    Ok(Reply::new(json!({"observations": [show::observation(&view)], "count": 1})))
+}
+
+pub(crate) fn list(node: &Node, list: &ListRequest) -> Answered {
+    let store = node.store();
+    let listing = store.list(&filter(&store, list)?)?;
+    let rows: Vec<_> = listing.observations.iter().map(show::observation).collect();
+    Ok(Reply::new(json!({"observations": rows, "count": listing.count})))
+}
+
+pub(crate) fn log(node: &Node, id: Option<&str>, limit: usize) -> Answered {
+    let store = node.store();
+    let ids = match id {
+        Some(id) => vec![resolve_id(&store, id)?],
+        None => {
+            let all = store.list(&Filter { deleted: true, limit, ..Filter::default() })?;
+            all.observations.into_iter().map(|o| o.id).collect()
+        }
+    };
+    let mut entries = Vec::new();
+    for id in ids {
+        entries.extend(store.history(&id)?);
+    }
+    entries.sort_by(|a, b| b.time_ms.cmp(&a.time_ms).then(a.hash.cmp(&b.hash)));
+    if id.is_none() && limit > 0 {
+        entries.truncate(limit);
+    }
+    let rows: Vec<_> = entries
+        .iter()
+        .map(|e| {
+            let set: Vec<_> = e.set.iter().map(|(k, v)| json!({"key": k, "value": v.as_ref().map(show::value)})).collect();
+            json!({
+                "id": e.id.to_string(), "change": cairn_model::hex(&e.hash.0), "device": e.device.map(|d| d.to_string()),
+                "name": e.device.map(|d| store.device_name(&d)), "time": Instant::from_unix_ms(e.time_ms).map(|i| i.to_rfc3339()),
+                "set": set, "batch": e.batch.map(|(feed, seq)| json!({"feed": feed.to_string(), "seq": seq})),
+            })
+        })
+        .collect();
+    Ok(Reply::new(json!({"entries": rows})))
+}
+
+pub(crate) fn conflicts(node: &Node) -> Answered {
+    let store = node.store();
+    let rows: Vec<_> = store.conflicts()?.iter().map(show::conflict).collect();
+    Ok(Reply::new(json!({"conflicts": rows})))
+}
+
+pub(crate) fn status(node: &Node) -> Answered {
+    let store = node.store();
+    let genesis = store.genesis()?;
+    let configuration = store.configuration();
+    let shown = configuration.as_ref().as_ref();
+    let coverage = store.coverage()?;
+    let apart = store.set_apart()?;
+    let mut reply = Reply::new(json!({
+        "project": store.project().to_string(),
+        "name": genesis.name,
+        "device": store.device().to_string(),
+        "device_name": store.device_name(&store.device()),
+        "configuration": {"id": genesis.configuration.to_string(), "name": shown.map(|c| &c.name), "version": shown.map(|c| &c.version)},
+        "digest": cairn_model::hex(&store.digest()?),
+        "observations": store.count()?,
+        "unsynced": coverage.unsynced,
+        "only_here": coverage.only_here,
+        "conflicts": store.conflict_count()?,
+        "quarantined": apart.len(),
+        "frontier": show::frontier(&store)?,
+    }));
+    if shown.is_none() {
+        reply.warnings.push("the configuration has not arrived yet: sync once with a member".into());
+    }
+    Ok(reply)
+}
+
+pub(crate) fn peers(node: &Node) -> Answered {
+    let store = node.store();
+    let receipts = store.receipts()?;
+    let digest_tips = store.frontier()?;
+    let met = store.met()?;
+    let rows: Vec<_> = store
+        .membership()
+        .members
+        .values()
+        .filter(|m| m.device != store.device())
+        .map(|m| {
+            let known = met.iter().find(|(d, _)| *d == m.device).map(|(_, k)| k);
+            let receipt = receipts.iter().find(|r| r.device == m.device);
+            let missing: Option<u64> =
+                receipt.and_then(|r| store.missing_for(&r.frontier).ok()).map(|(m, _)| m.iter().map(|(_, _, n)| n).sum());
+            json!({
+                "device": m.device.to_string(), "name": m.name, "role": m.role.word(),
+                "last_heard": known.and_then(|k| Instant::from_unix_ms(k.met_ms)).map(|i| i.to_rfc3339()),
+                "transport": known.map(|k| &k.transport), "addresses": known.map(|k| &k.addresses),
+                "has_all": receipt.map(|r| r.frontier == digest_tips), "lacks_batches": missing,
+            })
+        })
+        .collect();
+    Ok(Reply::new(json!({"peers": rows})))
+}
+
+pub(crate) fn check(node: &Node) -> Answered {
+    let findings = node.store().check(&mut |_, _| {})?;
+    let rows: Vec<_> = findings.iter().map(|f| json!({"place": f.place, "what": f.what})).collect();
+    let code = if rows.is_empty() { 0 } else { 7 };
+    Ok(Reply { data: json!({"findings": rows}), code, ..Reply::default() })
+}

@@ -1,0 +1,222 @@
+//! The request vocabulary. Every verb is one of these, answered in process or by a running service.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// One verb with its arguments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case")]
+pub enum Request {
+    /// This device.
+    Whoami,
+    /// Let a device in.
+    Invite(InviteRequest),
+    /// Who belongs.
+    Devices,
+    /// Record.
+    Add(AddRequest),
+    /// Change.
+    Edit(EditRequest),
+    /// Delete, or take a deletion back.
+    Remove {
+        /// Beginnings of ids.
+        ids: Vec<String>,
+        /// `false` restores.
+        deleted: bool,
+    },
+    /// One observation.
+    Show {
+        /// Beginning of its id.
+        id: String,
+    },
+    /// Observations.
+    List(ListRequest),
+    /// History of one observation, or of all.
+    Log {
+        /// Beginning of an id.
+        id: Option<String>,
+        /// At most so many entries; 0 is no limit.
+        limit: usize,
+    },
+    /// Concurrent values.
+    Conflicts,
+    /// Settle one.
+    Resolve {
+        /// Beginning of the observation's id.
+        id: String,
+        /// Key as `conflicts` names it.
+        key: String,
+        /// Value to keep.
+        value: String,
+    },
+    /// Rows in.
+    Import(ImportRequest),
+    /// Rows out.
+    Export(ExportRequest),
+    /// The configuration.
+    Config(ConfigRequest),
+    /// How things are.
+    Status,
+    /// Who has what.
+    Peers {
+        /// Look for devices now.
+        near: bool,
+    },
+    /// Integrity walk.
+    Check,
+    /// Exchange with other devices.
+    Sync(SyncRequest),
+}
+
+/// `new`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NewRequest {
+    /// Project name.
+    pub name: String,
+    /// This device's name.
+    pub device_name: Option<String>,
+    /// Configuration file.
+    pub config: Option<String>,
+}
+
+/// `join`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// The ticket's text.
+    pub ticket: String,
+    /// This device's name.
+    pub device_name: Option<String>,
+}
+
+/// `invite`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct InviteRequest {
+    /// Role word; member if absent.
+    pub role: Option<String>,
+    /// How many devices; 0 is one.
+    pub uses: u32,
+}
+
+/// `add`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AddRequest {
+    /// Category id.
+    pub category: Option<String>,
+    /// `LAT,LON`.
+    pub at: Option<String>,
+    /// Time; now if absent.
+    pub time: Option<String>,
+    /// Note.
+    pub note: Option<String>,
+    /// Uncertainty of the position, metres.
+    pub uncertainty: Option<f64>,
+    /// Fields.
+    pub fields: Vec<(String, String)>,
+}
+
+/// `edit`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EditRequest {
+    /// Beginning of the id.
+    pub id: String,
+    /// What to set.
+    pub set: AddRequest,
+    /// Fields to remove.
+    pub unset: Vec<String>,
+}
+
+/// `list`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ListRequest {
+    /// Category id.
+    pub category: Option<String>,
+    /// Not before.
+    pub since: Option<String>,
+    /// Not after; a day means its end.
+    pub until: Option<String>,
+    /// `W,S,E,N`.
+    pub bbox: Option<String>,
+    /// Fields and their values.
+    pub fields: Vec<(String, String)>,
+    /// Deleted ones too.
+    pub deleted: bool,
+    /// What this sync brought.
+    pub sync: Option<String>,
+    /// At most; 0 is none.
+    pub limit: usize,
+}
+
+/// `import`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ImportRequest {
+    /// The file, absolute.
+    pub file: String,
+    /// Category for rows without one.
+    pub category: Option<String>,
+    /// Column -> field.
+    pub map: BTreeMap<String, String>,
+    /// Check and count only.
+    pub dry_run: bool,
+    /// Where to write the rows that were left out.
+    pub rejects: Option<String>,
+}
+
+/// `export`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ExportRequest {
+    /// The file, absolute.
+    pub file: String,
+    /// `csv` or `geojson`; by the file's ending if absent.
+    pub format: Option<String>,
+    /// Which observations.
+    pub filter: ListRequest,
+}
+
+/// `config`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum ConfigRequest {
+    /// Show it.
+    Show,
+    /// Take one from a file.
+    Import {
+        /// The file, absolute.
+        file: String,
+        /// Tell what would change only.
+        dry_run: bool,
+    },
+    /// Write it to a file.
+    Export {
+        /// The file, absolute.
+        file: String,
+    },
+}
+
+/// `sync`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SyncRequest {
+    /// `HOST:PORT`, device names or ids, or `lan`; none is `lan`.
+    pub targets: Vec<String>,
+    /// Ask only what would come and go.
+    pub dry_run: bool,
+    /// Seconds to look for devices and to wait for each.
+    pub timeout_s: Option<u64>,
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The verb's data.
+    pub data: Value,
+    /// Things people should know.
+    pub warnings: Vec<String>,
+    /// Exit code: 0 done, 3 partly, 4 nobody reached, 7 findings.
+    pub code: u8,
+}
+
+impl Reply {
+    pub(crate) fn new(data: Value) -> Self {
+        Self { data, ..Self::default() }
+    }
+}

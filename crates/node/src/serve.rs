@@ -1,0 +1,280 @@
+//! The service: listens, finds devices, keeps links live, and answers every verb over a local socket.
+
+use crate::driver::{Progress, run_link};
+use crate::home::{Home, Node};
+use crate::network::{is_ours, peers_near, sync};
+use crate::request::{Reply, Request};
+use crate::{NodeError, network};
+use cairn_quic::{Discovery, Endpoint};
+use cairn_store::{Entropy, OsEntropy};
+use cairn_trust::discovery_tag;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+/// Links a service keeps at once; each may hold some megabytes.
+const LINKS: usize = 64;
+/// Bytes of one request over the local socket.
+const REQUEST_BYTES: u64 = 4 << 20;
+/// Before a device that was found and lost is dialled again.
+const REDIAL: Duration = Duration::from_secs(10);
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// Where to listen; port 0 takes any.
+    pub listen: SocketAddr,
+    /// Announce and browse on the interfaces listened on.
+    pub discovery: bool,
+}
+
+/// One line of an answer over the socket.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Line {
+    Progress { done: u64, planned: u64, bytes: u64 },
+    Done(Result<Reply, NodeError>),
+}
+
+fn socket_path(folder: &Path) -> PathBuf {
+    folder.join("serve.sock")
+}
+
+/// Serves until `stop` ends. `ready` is told the address with its real port.
+pub async fn serve(
+    mut node: Node,
+    options: ServeOptions,
+    ready: impl FnOnce(serde_json::Value),
+    stop: impl Future<Output = ()>,
+) -> Result<(), NodeError> {
+    let secret = node.store().keys().signing_secret();
+    let fault = |e: &dyn std::fmt::Display| NodeError::Store { message: e.to_string() };
+    let endpoint = Arc::new(Endpoint::bind(options.listen, &secret).map_err(|e| fault(&e))?);
+    let address = endpoint.address().map_err(|e| fault(&e))?;
+    node.port = address.port();
+    let socket = socket_path(node.folder());
+    // A stale socket of a killed service: the store's lock says that none is running.
+    std::fs::remove_file(&socket).ok();
+    let listener = UnixListener::bind(&socket).map_err(|e| NodeError::file(&socket, e))?;
+    let node = Arc::new(node);
+    let device = node.store().device().to_string();
+    ready(json!({"listen": [address.to_string()], "device": device}));
+    let discover = options.discovery && !options.listen.ip().is_loopback();
+    tokio::select! {
+        () = accept_links(&node, &endpoint) => {}
+        () = answer_requests(&node, &listener) => {}
+        () = find_devices(&node, &endpoint, address, discover) => {}
+        () = stop => {}
+    }
+    std::fs::remove_file(&socket).map_err(|e| NodeError::file(&socket, e))
+}
+
+async fn accept_links(node: &Arc<Node>, endpoint: &Arc<Endpoint>) {
+    let places = Arc::new(Semaphore::new(LINKS));
+    while let Some(incoming) = endpoint.accept().await {
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        let node = node.clone();
+        tokio::spawn(async move {
+            if let Ok(link) = Endpoint::finish(incoming).await {
+                let number = node.store().next_sync().ok();
+                run_link(&node, link, true, false, number, &|_| {}).await;
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn find_devices(node: &Arc<Node>, endpoint: &Arc<Endpoint>, address: SocketAddr, wanted: bool) {
+    let Some(mut discovery) = wanted.then(|| Discovery::start(address.ip()).ok()).flatten() else {
+        return std::future::pending().await;
+    };
+    let mut random = OsEntropy;
+    let (name, nonce): ([u8; 8], [u8; 8]) = ((&mut random as &mut dyn Entropy).bytes(), (&mut random as &mut dyn Entropy).bytes());
+    let tag = discovery_tag(&node.store().discovery_key(), &nonce);
+    if discovery.announce(address.port(), &name, &nonce, &tag).is_err() {
+        return std::future::pending().await;
+    }
+    let own = cairn_model::hex(&name);
+    let busy: Arc<std::sync::Mutex<BTreeSet<String>>> = Arc::default();
+    loop {
+        for found in discovery.next(REDIAL).await {
+            // Both find each other; the lower name dials, so that there is one link.
+            let mine = is_ours(node, &found) && own < found.name;
+            if !mine || !busy.lock().expect("no panic holds it").insert(found.name.clone()) {
+                continue;
+            }
+            let (node, endpoint, busy) = (node.clone(), endpoint.clone(), busy.clone());
+            tokio::spawn(async move {
+                for address in &found.addresses {
+                    if let Ok(link) = endpoint.dial(*address, None).await {
+                        let number = node.store().next_sync().ok();
+                        run_link(&node, link, true, false, number, &|_| {}).await;
+                        break;
+                    }
+                }
+                tokio::time::sleep(REDIAL).await;
+                busy.lock().expect("no panic holds it").remove(&found.name);
+            });
+        }
+    }
+}
+
+async fn answer_requests(node: &Arc<Node>, listener: &UnixListener) {
+    loop {
+        // One client that cannot be accepted is told by its own end; the others go on.
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let node = node.clone();
+        tokio::spawn(async move {
+            answer_one(&node, stream).await.ok();
+        });
+    }
+}
+
+async fn answer_one(node: &Arc<Node>, stream: UnixStream) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut text = String::new();
+    BufReader::new(read.take(REQUEST_BYTES)).read_line(&mut text).await?;
+    let request: Request = match serde_json::from_str(&text) {
+        Ok(request) => request,
+        Err(e) => return write_line(&mut write, &Line::Done(Err(NodeError::input(format!("not a request: {e}"))))).await,
+    };
+    let (progress_tx, mut progress_rx) = tokio::sync::watch::channel(Progress::default());
+    let work = async {
+        match request {
+            Request::Sync(request) => {
+                sync(node, &request, &|p| {
+                    progress_tx.send_replace(*p);
+                })
+                .await
+            }
+            Request::Peers { near: true } => peers_near(node, None).await.map(Reply::new),
+            other => {
+                let node = node.clone();
+                let done = tokio::task::spawn_blocking(move || node.handle(other)).await;
+                done.unwrap_or_else(|e| Err(NodeError::Store { message: e.to_string() }))
+            }
+        }
+    };
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return write_line(&mut write, &Line::Done(done)).await,
+            Ok(()) = progress_rx.changed() => {
+                let p = *progress_rx.borrow_and_update();
+                write_line(&mut write, &line_of(&p)).await?;
+            }
+        }
+    }
+}
+
+fn line_of(p: &Progress) -> Line {
+    Line::Progress { done: p.sent + p.received, planned: p.to_send + p.to_receive, bytes: p.sent_bytes + p.received_bytes }
+}
+
+async fn write_line(write: &mut (impl AsyncWriteExt + Unpin), line: &Line) -> std::io::Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    write.write_all(&text).await
+}
+
+/// Asks a running service, or opens the store and answers in process.
+pub struct Client {
+    home: Home,
+    project: Option<String>,
+    wait: Duration,
+}
+
+/// How often a busy store is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(25);
+
+/// (batches done, batches planned, bytes).
+pub type Seen<'a> = &'a (dyn Fn(u64, u64, u64) + Sync);
+
+impl Client {
+    /// For one project of a home; `wait` is how long a busy store is waited for.
+    pub fn new(home: Home, project: Option<String>, wait: Duration) -> Self {
+        Self { home, project, wait }
+    }
+
+    /// Answers one request, wherever the store is open.
+    pub fn ask(&self, request: Request, seen: Seen<'_>) -> Result<Reply, NodeError> {
+        let folder = self.home.project(self.project.as_deref())?;
+        match self.here_or_there(&folder)? {
+            Place::There(stream) => ask_service(stream, &request, seen),
+            Place::Here(node) => in_process(*node, request, seen),
+        }
+    }
+
+    /// Opens the store for serving, waiting for short commands to end.
+    pub fn open(&self) -> Result<Node, NodeError> {
+        let until = Instant::now() + self.wait;
+        loop {
+            match Node::open(&self.home, self.project.as_deref()) {
+                Err(NodeError::InUse { .. }) if Instant::now() < until => std::thread::sleep(TRY_AGAIN),
+                other => return other,
+            }
+        }
+    }
+
+    fn here_or_there(&self, folder: &Path) -> Result<Place, NodeError> {
+        let until = Instant::now() + self.wait;
+        loop {
+            if let Ok(stream) = StdUnixStream::connect(socket_path(folder)) {
+                return Ok(Place::There(stream));
+            }
+            match Node::open(&self.home, self.project.as_deref()) {
+                Ok(node) => return Ok(Place::Here(Box::new(node))),
+                Err(NodeError::InUse { .. }) if Instant::now() < until => std::thread::sleep(TRY_AGAIN),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+enum Place {
+    Here(Box<Node>),
+    There(StdUnixStream),
+}
+
+fn in_process(node: Node, request: Request, seen: Seen<'_>) -> Result<Reply, NodeError> {
+    let runtime = || tokio::runtime::Runtime::new().map_err(|e| NodeError::Store { message: e.to_string() });
+    let told = |p: &Progress| seen(p.sent + p.received, p.to_send + p.to_receive, p.sent_bytes + p.received_bytes);
+    match request {
+        Request::Sync(request) => {
+            let node = Arc::new(node);
+            runtime()?.block_on(network::sync(&node, &request, &told))
+        }
+        Request::Peers { near: true } => {
+            let node = Arc::new(node);
+            runtime()?.block_on(peers_near(&node, None)).map(Reply::new)
+        }
+        other => node.handle(other),
+    }
+}
+
+fn ask_service(stream: StdUnixStream, request: &Request, seen: Seen<'_>) -> Result<Reply, NodeError> {
+    use std::io::{BufRead, Write};
+    let gone = |e: &dyn std::fmt::Display| NodeError::Store { message: format!("the running service did not answer: {e}") };
+    let mut text = serde_json::to_vec(request).map_err(|e| gone(&e))?;
+    text.push(b'\n');
+    (&stream).write_all(&text).map_err(|e| gone(&e))?;
+    for line in std::io::BufReader::new(stream).lines() {
+        let line = line.map_err(|e| gone(&e))?;
+        match serde_json::from_str(&line).map_err(|e| gone(&e))? {
+            Line::Progress { done, planned, bytes } => seen(done, planned, bytes),
+            Line::Done(done) => return done,
+        }
+    }
+    Err(gone(&"it ended"))
+}
