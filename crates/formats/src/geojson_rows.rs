@@ -73,6 +73,10 @@ fn cell(value: &Value) -> Option<Cell> {
         Value::Bool(b) => Some(Cell::Bool(*b)),
         Value::String(s) => Some(Cell::Text(s.clone())),
         Value::Number(n) => n.as_i64().map(Cell::Integer).or(n.as_f64().map(Cell::Number)),
+        // A list of texts is several options chosen; `export` writes them so.
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            Some(Cell::Text(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(";")))
+        }
         _ => None,
     }
 }

@@ -127,7 +127,9 @@ async fn reach(node: &Arc<Node>, target: &Target, probe: bool, number: u32, seen
             Err(e) => last.lost = Some(e.to_string()),
         }
     }
-    last.ms = began.elapsed().as_millis() as u64;
+    if last.ms == 0 {
+        last.ms = began.elapsed().as_millis() as u64;
+    }
     row(node, &target.typed, &last, probe)
 }
 

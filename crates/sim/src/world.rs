@@ -107,6 +107,8 @@ struct World {
     docs: Vec<DocId>,
     outcome: Outcome,
     trace: blake3::Hasher,
+    healing: bool,
+    cloned: bool,
 }
 
 type Check = Result<(), String>;
@@ -154,6 +156,8 @@ impl World {
             docs: Vec::new(),
             outcome: Outcome::default(),
             trace: blake3::Hasher::new(),
+            healing: false,
+            cloned: false,
             rng,
         };
         world.found();
@@ -357,6 +361,7 @@ impl World {
                 }
                 Effect::Met(_) => {}
                 Effect::Synced => {
+                    self.said_synced(id)?;
                     if let Some(link) = self.link(id) {
                         link.sides[side].synced = true;
                     }
@@ -368,6 +373,18 @@ impl World {
         Ok(())
     }
 
+    /// A device that dialled hangs up when it has said this, so it must be true by then: seen in the field, a side that
+    /// had nothing to send said it before the other's first chunk arrived.
+    fn said_synced(&mut self, id: u64) -> Check {
+        if !self.healing {
+            return Ok(());
+        }
+        let Some(link) = self.link(id) else { return Ok(()) };
+        let ends = link.sides.each_ref().map(|s| s.device);
+        let digests = ends.map(|d| self.devices[d].store.as_ref().map(|s| s.digest().map_err(|e| e.to_string())));
+        if digests[0] == digests[1] { Ok(()) } else { Err("invariant 8: synced was said while the devices hold different things".into()) }
+    }
+
     fn send(&mut self, id: u64, side: usize, message: &[u8]) -> Check {
         self.trace.update(message);
         let Some(link) = self.links.iter_mut().find(|l| l.id == id) else { return Ok(()) };
@@ -377,6 +394,11 @@ impl World {
                 return Err("invariant 2: a chunk is sent before it is durable".into());
             }
             self.outcome.chunks += 1;
+            // With one link at a time and no copies about, nothing may be sent that the other side has.
+            let receiver = &self.devices[link.sides[1 - side].device];
+            if self.healing && !self.cloned && receiver.disk.holds(&chunk) {
+                return Err("invariant 5: a chunk was sent to a device that has it".into());
+            }
             if !link.sides[side].sent.insert(*blake3::hash(&chunk).as_bytes()) {
                 return Err("invariant 5: a chunk was sent twice in one sync".into());
             }
@@ -509,6 +531,7 @@ impl World {
     }
 
     fn clone_device(&mut self, d: usize) -> Check {
+        self.cloned = true;
         self.crash(d)?;
         let disk = self.devices[d].disk.copy();
         let mut twin = Device {
@@ -529,6 +552,7 @@ impl World {
 
     /// Faults end, everyone meets everyone, until all hold the same.
     fn heal(&mut self) -> Check {
+        self.healing = true;
         for d in 0..self.devices.len() {
             self.drop_links_of(d)?;
             self.devices[d].disk.refuse(false);

@@ -179,7 +179,10 @@ impl Store {
             if f.seq < f.base {
                 continue;
             }
-            let has = self.held_by(&v, n, theirs)?;
+            // Who is further along this chain has what is here; if it is another branch, they see that and send a ladder.
+            let name = chain_name(&v, &self.mem, n)?;
+            let ahead = theirs.iter().any(|t| t.feed == name && t.seq > f.seq);
+            let has = if ahead { f.seq } else { self.held_by(&v, n, theirs)? };
             if has < f.seq {
                 missing.push((n, has + 1, f.seq - has));
             }

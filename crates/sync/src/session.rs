@@ -191,6 +191,8 @@ pub struct Session {
     sents: u64,
     /// The next snapshot follows control operations of the peer: nothing in it is news to it.
     quiet_snapshot: bool,
+    /// The peer has said that it has nothing more to send for now.
+    peer_sent: bool,
     /// One side only wants to know what would be exchanged.
     probing: bool,
     plan_seen: bool,
@@ -256,6 +258,7 @@ impl Session {
             receipt_awaited: None,
             sents: 0,
             quiet_snapshot: false,
+            peer_sent: false,
             probing: false,
             plan_seen: false,
             early: VecDeque::new(),
@@ -348,6 +351,7 @@ impl Session {
             Message::Plan(batches) => {
                 self.progress.to_receive = self.progress.to_receive.saturating_add(batches);
                 self.plan_seen = true;
+                (self.peer_sent, self.synced) = (false, false);
                 Vec::new()
             }
             Message::Chunk(bytes) => {
@@ -359,6 +363,7 @@ impl Session {
             }
             Message::Ladder(feed, rungs) => self.on_ladder(feed, rungs),
             Message::Sent(n) => {
+                self.peer_sent = true;
                 self.receipt_due = Some(n);
                 Vec::new()
             }
@@ -473,7 +478,7 @@ impl Session {
     fn end_equal(&mut self) -> Effects {
         let (Some(me), Some(peer)) = (&self.me, &self.peer) else { return Vec::new() };
         self.peer_tips = me.frontier.clone();
-        (self.frontier_sent, self.frontier_seen, self.sent_said) = (true, true, true);
+        (self.frontier_sent, self.frontier_seen, self.sent_said, self.peer_sent) = (true, true, true, true);
         let (owed, awaited) = (peer.wants_receipt, !me.has_receipt);
         self.receipt_awaited = awaited.then_some(0);
         self.receipt_due = owed.then_some(0);
@@ -662,7 +667,7 @@ impl Session {
             out.push(Effect::Synced);
         }
         let sending = !self.queue.is_empty() || self.loading || self.asking > 0 || self.changed || !self.sent_said;
-        let receiving = !self.waiting.is_empty() || self.persisting;
+        let receiving = !self.waiting.is_empty() || self.persisting || !self.peer_sent;
         let receipts = self.receipt_due.is_some() || self.receipt_asked.is_some() || self.receipt_awaited.is_some();
         if self.phase == Phase::Open && !self.probing && !sending && !receiving && !receipts && !self.synced {
             self.synced = true;
