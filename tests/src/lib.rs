@@ -5,12 +5,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// The binary under test, built beside the test itself.
+/// The binary under test, built beside the program that asks (a test lies one folder deeper, in `deps`).
 pub fn cairn() -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let built = test.parent().and_then(Path::parent).expect("deps lie in the target folder").join("cairn");
-    assert!(built.exists(), "{} is missing: run `cargo test --workspace`, which builds it", built.display());
-    built
+    let own = std::env::current_exe().expect("a program has a path");
+    let built = own.ancestors().skip(1).take(2).map(|dir| dir.join("cairn")).find(|path| path.exists());
+    built.unwrap_or_else(|| panic!("no cairn beside {}: build it first (`cargo build`, or `cargo test --workspace`)", own.display()))
 }
 
 /// One device with its own home.
@@ -97,6 +96,11 @@ impl Device {
 }
 
 impl Service {
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// kill -9.
     pub fn kill(mut self) {
         self.child.kill().expect("it runs");

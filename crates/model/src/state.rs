@@ -153,7 +153,7 @@ impl DocState {
 
     fn ranked<'a>(&self, live: &'a [LiveOp]) -> Vec<(OpId, &'a Value)> {
         let mut ranked: Vec<_> = live.iter().map(|op| (self.op_id(op), &op.value)).collect();
-        ranked.sort_by(|a, b| b.0.cmp(&a.0));
+        ranked.sort_by_key(|(id, _)| std::cmp::Reverse(*id));
         ranked
     }
 

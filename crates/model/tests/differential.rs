@@ -68,8 +68,8 @@ fn check(device: &Device) {
     assert_eq!(heads, theirs);
     for key in KEYS {
         let mut expected: Vec<Value> =
-            device.doc.get_all(automerge::ROOT, key).unwrap().into_iter().map(|(v, _)| scalar(v.to_scalar().unwrap())).collect();
-        let shown = device.doc.get(automerge::ROOT, key).unwrap().map(|(v, _)| scalar(v.to_scalar().unwrap()));
+            device.doc.get_all(automerge::ROOT, key).unwrap().into_iter().map(|(v, _)| scalar(v.as_scalar().unwrap())).collect();
+        let shown = device.doc.get(automerge::ROOT, key).unwrap().map(|(v, _)| scalar(v.as_scalar().unwrap()));
         let ours: Vec<Value> = device.ours.values(key).into_iter().map(|(_, v)| v.clone()).collect();
         assert_eq!(ours.first().cloned(), shown, "shown value of {key}");
         assert_eq!(device.ours.get(key).cloned(), shown);

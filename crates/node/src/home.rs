@@ -181,6 +181,9 @@ fn host_name() -> String {
 /// Says in `changed` that this device itself wrote.
 pub(crate) const LOCAL: u64 = 0;
 
+/// Observations in one import or sync past which the file is looked at for unused space.
+const LARGE_UNIT: u64 = 5_000;
+
 /// One open project.
 pub struct Node {
     pub(crate) store: Arc<Mutex<Store>>,
@@ -217,6 +220,18 @@ impl Node {
     /// A poisoned lock means a panic in a transaction that was never committed: the store itself is whole.
     pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// After a large unit: gives back the space that its pages no longer need.
+    pub(crate) fn after_large_unit(&self, observations: u64) -> Result<(), NodeError> {
+        if observations < LARGE_UNIT {
+            return Ok(());
+        }
+        let file = StoreFiles::new(&self.folder).store();
+        let mut store = self.store();
+        store.set_file_bytes(fs::metadata(&file).map_err(|e| NodeError::file(&file, e))?.len());
+        store.compact()?;
+        Ok(())
     }
 
     /// Answers every request that needs no network.

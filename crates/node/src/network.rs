@@ -61,6 +61,8 @@ pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn
     }
     if !request.dry_run {
         node.store().note_sync(number)?;
+        let arrived = rows.iter().filter_map(|r| r["observations"]["new"].as_u64()).sum();
+        node.after_large_unit(arrived)?;
     }
     Ok(summary(number, rows))
 }

@@ -86,6 +86,7 @@ pub(crate) fn import(node: &Node, request: &ImportRequest) -> Answered {
     });
     let stats = if request.dry_run { count_only(&mut ready)? } else { store.import(&mut ready, now_ms())? };
     drop(store);
+    node.after_large_unit(stats.created + stats.updated)?;
     if let Some(rejects) = &request.rejects {
         write_rejects(Path::new(rejects), &stats)?;
     }

@@ -26,6 +26,9 @@ pub struct FeedRow {
     pub parent: Option<(u32, u64)>,
 }
 
+/// Consecutive batches of one chain: its number, the first batch, how many.
+pub type Run = (u32, u64, u64);
+
 /// What a held batch counts for. Apart from holding it, and never moving the frontier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
@@ -170,7 +173,7 @@ impl Store {
 
     /// What `theirs` lacks of what is here: (chain, first missing batch, number of batches). Chains of which a tip was
     /// made here but is not known here are listed in the second value: their common part must be found by a ladder.
-    pub fn missing_for(&self, theirs: &[Tip]) -> Result<(Vec<(u32, u64, u64)>, Vec<FeedId>), StoreError> {
+    pub fn missing_for(&self, theirs: &[Tip]) -> Result<(Vec<Run>, Vec<FeedId>), StoreError> {
         let v = self.view()?;
         let mut missing = Vec::new();
         let mut diverged = Vec::new();
@@ -251,7 +254,7 @@ impl Store {
     }
 
     /// Everything of `feed` that lies after the rungs of another device's ladder.
-    pub fn missing_after_ladder(&self, feed: &FeedId, rungs: &[(u64, BatchHash)]) -> Result<Vec<(u32, u64, u64)>, StoreError> {
+    pub fn missing_after_ladder(&self, feed: &FeedId, rungs: &[(u64, BatchHash)]) -> Result<Vec<Run>, StoreError> {
         let tips: Vec<Tip> = rungs.iter().map(|(seq, hash)| Tip { feed: *feed, seq: *seq, hash: *hash }).collect();
         let v = self.view()?;
         let mut missing = Vec::new();

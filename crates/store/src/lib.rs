@@ -17,7 +17,7 @@ pub use check::Finding;
 pub use docs::{ConflictEntry, ConflictValue, DocView, LogEntry, SyncEffect};
 pub use entropy::{Entropy, OsEntropy};
 pub use error::StoreError;
-pub use feeds::{FeedRow, Verdict};
+pub use feeds::{FeedRow, Run, Verdict};
 pub use files::{StoreFiles, create_file, open_file};
 pub use ingest::{IngestStats, Ingested};
 pub use local::{ImportRow, ImportStats, RowRefusal};

@@ -20,6 +20,7 @@ pub struct Store {
     pub(crate) keys: DeviceKeys,
     pub(crate) entropy: Box<dyn Entropy>,
     pub(crate) mem: Mem,
+    pub(crate) file_bytes: Option<u64>,
 }
 
 /// What every write needs and is cheap to copy; replaced only after a durable commit.
@@ -132,7 +133,7 @@ impl Store {
             tx.commit()?;
         }
         let mem = Mem::load(&db, &keys, nonce)?;
-        let mut store = Self { db, keys, entropy, mem };
+        let mut store = Self { db, keys, entropy, mem, file_bytes: None };
         store.settle_after_open()?;
         store.reload_configuration()?;
         Ok(store)
@@ -380,5 +381,28 @@ impl Store {
         }
         tx.commit()?;
         Ok(to)
+    }
+}
+
+/// The file may be this much larger than what lives in it before it is worth rewriting.
+const SLACK: f64 = 1.3;
+
+impl Store {
+    /// Gives unused space back to the disk where it is worth the work: redb's files grow by doubling. `true` if it did.
+    /// Call when idle or after a large unit.
+    pub fn compact(&mut self) -> Result<bool, StoreError> {
+        let stats = self.db.begin_write()?.stats()?;
+        let live = stats.stored_bytes() + stats.metadata_bytes();
+        let held = stats.allocated_pages() * stats.page_size() as u64;
+        let file = self.file_bytes.unwrap_or(held);
+        if (file.max(held) as f64) < live as f64 * SLACK {
+            return Ok(false);
+        }
+        Ok(self.db.compact()?)
+    }
+
+    /// Tells how large the file is, for [`Store::compact`].
+    pub fn set_file_bytes(&mut self, bytes: u64) {
+        self.file_bytes = Some(bytes);
     }
 }

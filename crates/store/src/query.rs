@@ -163,6 +163,8 @@ impl Store {
             }
         } else if let Some(numbers) = filter.bbox.map(|b| self.in_box(v, &b)).transpose()?.flatten() {
             keys = self.keys_of_numbers(v, numbers)?;
+        } else if !filter.fields.is_empty() {
+            keys = scan(v, filter)?;
         } else {
             for row in v.by_time.iter()? {
                 keys.push(*row?.0.value());
@@ -203,11 +205,7 @@ impl Store {
         for number in numbers {
             let bytes = v.docs.get(number)?.ok_or(StoreError::Damaged("document"))?;
             let row: DocRow = from_bytes(bytes.value(), "document")?;
-            let mut key = [0; 20];
-            key[..8].copy_from_slice(&time_key(Observation::read(&row.state).unix_ms()));
-            key[8..16].copy_from_slice(&row.id.0[..8]);
-            key[16..].copy_from_slice(&number.to_be_bytes());
-            keys.push(key);
+            keys.push(time_key_of(&row, number));
         }
         keys.sort_unstable();
         Ok(keys)
@@ -233,6 +231,49 @@ impl Store {
         }
         Ok(Some(numbers))
     }
+}
+
+fn time_key_of(row: &DocRow, number: u32) -> TimeKey {
+    let mut key = [0; 20];
+    key[..8].copy_from_slice(&time_key(Observation::read(&row.state).unix_ms()));
+    key[8..16].copy_from_slice(&row.id.0[..8]);
+    key[16..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// Observations whose fields match, by one pass over all rows in the order they lie on the disk. A row is decoded only
+/// if the bytes of the value stand in it: no index on fields would be worth its size (ten fields an observation).
+fn scan(v: &View, filter: &Filter) -> Result<Vec<TimeKey>, StoreError> {
+    let needles: Vec<Vec<Vec<u8>>> = filter.fields.iter().map(|(field, text)| encodings(field, text)).collect();
+    let mut keys = Vec::new();
+    for entry in v.docs.iter()? {
+        let (number, bytes) = entry?;
+        let stands = |n: &Vec<u8>| memchr::memmem::find(bytes.value(), n).is_some();
+        if !needles.iter().all(|any| any.iter().any(stands)) {
+            continue;
+        }
+        let row: DocRow = from_bytes(bytes.value(), "document")?;
+        let seen = Observation::read(&row.state);
+        if row.kind == DocKind::Observation && !row.state.is_empty() && !seen.deleted && matches(filter, &row) {
+            keys.push(time_key_of(&row, number.value()));
+        }
+    }
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+/// Every way in which a field that shows `text` can stand in a row.
+fn encodings(field: &str, text: &str) -> Vec<Vec<u8>> {
+    use crate::tables::to_bytes;
+    use cairn_model::{DocKey, Value};
+    let mut values = vec![Value::from(text)];
+    values.extend(text.parse().ok().map(Value::Integer));
+    values.extend(text.parse().ok().map(Value::Decimal));
+    values.extend(text.parse().ok().map(Value::Bool));
+    values.extend(cairn_model::unhex(text).ok().map(Value::Bytes));
+    let mut out: Vec<Vec<u8>> = values.iter().map(to_bytes).collect();
+    out.push(DocKey::Choice(field.to_owned(), text.to_owned()).encode().into_bytes());
+    out
 }
 
 /// Morton ranges of the quads, at the level of the box's longer side, that cover it.
