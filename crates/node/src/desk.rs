@@ -22,13 +22,13 @@ pub fn answer(store: &mut Store, request: Request, now_ms: i64, tally: &mut Tall
         Request::Snapshot(peer) => Answer::Snapshot(Box::new(snapshot(store, &peer, now_ms, tally)?)),
         Request::ControlMissing(have) => {
             let ops = store.control_ops();
-            Answer::ControlOps(ops.iter().filter(|op| !have.contains(&op.hash)).map(|op| op.bytes.clone()).collect())
+            Answer::ControlOps(ops.iter().filter(|op| !have.contains(&op.hash)).map(|op| (op.hash, op.bytes.clone())).collect())
         }
         Request::AddControl(ops) => {
             let project = store.project();
             let good: Vec<ControlOp> = ops.iter().filter_map(|bytes| ControlOp::decode(&project, bytes).ok()).collect();
             tally.changed |= store.add_control(&good)? > 0;
-            Answer::ControlAdded
+            Answer::ControlAdded(good.iter().map(|op| op.hash).collect())
         }
         Request::MissingFor(tips) => {
             let (missing, diverged) = store.missing_for(&tips)?;
@@ -47,12 +47,13 @@ pub fn answer(store: &mut Store, request: Request, now_ms: i64, tally: &mut Tall
             Answer::Persisted { tips: done.tips, held: done.stats.held, dropped: done.stats.dropped }
         }
         Request::MakeReceipt => Answer::Receipt(store.make_receipt()?),
-        Request::KeepReceipt(bytes) => match Receipt::open(&store.project(), &bytes) {
-            Ok(receipt) => {
+        Request::KeepReceipt(peer, bytes) => match Receipt::open(&store.project(), &bytes) {
+            // Another device's receipt, replayed, would vouch for a disk that may be gone.
+            Ok(receipt) if receipt.device == peer => {
                 store.keep_receipt(&receipt, &bytes)?;
                 Answer::ReceiptKept(Some(receipt.frontier))
             }
-            Err(_) => Answer::ReceiptKept(None),
+            _ => Answer::ReceiptKept(None),
         },
     })
 }

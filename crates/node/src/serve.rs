@@ -179,7 +179,7 @@ async fn answer_one(node: &Arc<Node>, stream: UnixStream) -> std::io::Result<()>
 }
 
 fn line_of(p: &Progress) -> Line {
-    Line::Progress { done: p.sent + p.received, planned: p.to_send + p.to_receive, bytes: p.sent_bytes + p.received_bytes }
+    Line::Progress { done: p.sent + p.received, planned: p.to_send.saturating_add(p.to_receive), bytes: p.sent_bytes + p.received_bytes }
 }
 
 async fn write_line(write: &mut (impl AsyncWriteExt + Unpin), line: &Line) -> std::io::Result<()> {
@@ -249,7 +249,7 @@ enum Place {
 
 fn in_process(node: Node, request: Request, seen: Seen<'_>) -> Result<Reply, NodeError> {
     let runtime = || tokio::runtime::Runtime::new().map_err(|e| NodeError::Store { message: e.to_string() });
-    let told = |p: &Progress| seen(p.sent + p.received, p.to_send + p.to_receive, p.sent_bytes + p.received_bytes);
+    let told = |p: &Progress| seen(p.sent + p.received, p.to_send.saturating_add(p.to_receive), p.sent_bytes + p.received_bytes);
     match request {
         Request::Sync(request) => {
             let node = Arc::new(node);

@@ -17,6 +17,15 @@ pub(crate) struct ChangeRef {
     pub feed: u32,
     pub seq: u64,
     pub index: u16,
+    /// Highest operation counter of the change.
+    pub max_op: u32,
+}
+
+impl ChangeRef {
+    pub fn new(change: &Change, feed: u32, seq: u64, index: usize) -> Self {
+        let max_op = u32::try_from(change.max_op()).unwrap_or(u32::MAX);
+        Self { hash: change.hash, feed, seq, index: index as u16, max_op }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,7 +33,8 @@ pub(crate) struct DocRow {
     pub kind: DocKind,
     pub id: DocId,
     pub applied: Vec<ChangeRef>,
-    /// Changes whose dependencies are missing: they hold back only this document.
+    /// Changes that are here and not applied: their dependencies are missing, or they break a rule. They hold back only
+    /// this document.
     pub waiting: Vec<ChangeRef>,
     /// The creating change with the lowest hash, and its author's feed: alike on all devices.
     pub creator: Option<(ChangeHash, u32)>,
@@ -41,8 +51,13 @@ impl DocRow {
     }
 
     fn apply(&mut self, change: &Change, at: ChangeRef) -> bool {
-        let ready = change.deps.iter().all(|d| self.applied.iter().any(|r| r.hash == *d));
-        if !ready || self.state.apply(change).is_err() {
+        let mut top = 0;
+        for dep in &change.deps {
+            let Some(known) = self.applied.iter().find(|r| r.hash == *dep) else { return false };
+            top = top.max(known.max_op);
+        }
+        // An honest author counts on from all it has seen; a leap to the end would leave nobody a number for the next edit.
+        if change.start_op != u64::from(top) + 1 || self.state.apply(change).is_err() {
             return false;
         }
         if change.deps.is_empty() && self.creator.is_none_or(|(hash, _)| change.hash < hash) {
@@ -213,27 +228,42 @@ fn unindex(t: &mut Tables<'_>, mem: &mut Mem, number: u32, keys: &IndexKeys) -> 
 
 /// Applies one change to a row and whatever of its waiting changes that makes ready. A change that is here is a no-op.
 pub(crate) fn apply_change(t: &Tables<'_>, mem: &Mem, row: &mut DocRow, change: &Change, at: ChangeRef) -> Result<(), StoreError> {
-    if row.knows(&change.hash) {
+    if row.knows(&change.hash) || (row.waiting.is_empty() && row.apply(change, at)) {
         return Ok(());
     }
-    if !row.apply(change, at) {
-        row.waiting.push(at);
-        return Ok(());
+    let mut all = Vec::with_capacity(row.applied.len() + row.waiting.len() + 1);
+    for at in row.applied.iter().chain(&row.waiting) {
+        all.push((*at, read_change(t, mem, at)?));
     }
-    while !row.waiting.is_empty() {
-        let waiting = std::mem::take(&mut row.waiting);
-        let count = waiting.len();
-        for at in waiting {
-            let change = read_change(t, mem, &at)?;
-            if !row.apply(&change, at) {
-                row.waiting.push(at);
-            }
+    all.push((at, change.clone()));
+    rebuild(row, all);
+    Ok(())
+}
+
+/// Makes a row anew from a set of changes. What is applied is a function of the set alone: of several changes under one
+/// number of one actor (a machine was copied while it ran, or its owner cheats) the one with the lowest hash counts.
+pub(crate) fn rebuild(row: &mut DocRow, mut all: Vec<(ChangeRef, Change)>) {
+    *row = DocRow::new(row.kind, row.id);
+    all.sort_by_key(|(at, change)| (change.actor, change.seq, at.hash));
+    let mut last = None;
+    let mut ready: Vec<(ChangeRef, Change)> = Vec::new();
+    for (at, change) in all {
+        if last == Some((change.actor, change.seq)) {
+            row.waiting.push(at);
+        } else {
+            last = Some((change.actor, change.seq));
+            ready.push((at, change));
         }
-        if row.waiting.len() == count {
+    }
+    loop {
+        let before = ready.len();
+        ready.retain(|(at, change)| !row.apply(change, *at));
+        if ready.len() == before {
             break;
         }
     }
-    Ok(())
+    row.waiting.extend(ready.into_iter().map(|(at, _)| at));
+    row.waiting.sort_by_key(|at| at.hash);
 }
 
 /// Gives the stored bytes of one chunk or open change, from a write or a read transaction alike.

@@ -1,14 +1,14 @@
 //! Chunks from elsewhere: checked in the order of FORMAT.md, held, judged, applied, in one durable transaction.
 
-use crate::docs::{ChangeRef, SyncEffect, apply_change, put_back, read_batch, take};
+use crate::docs::{ChangeRef, SyncEffect, apply_change, put_back, read_batch, read_change, rebuild, take};
 use crate::feeds::{BatchRow, FeedRow, Slot, Verdict, batch_key, chain_name, new_chain, place};
 use crate::mem::{DATA_FORMAT, Mem};
 use crate::tables::{Tables, from_bytes, to_bytes};
 use crate::{Store, StoreError};
-use cairn_model::{Change, DeviceId, DocKind, ProjectId};
-use cairn_trust::{Batch, Item, Role, Tip, chunk_kind, limits, open};
+use cairn_model::{Change, DeviceId, DocId, DocKind, ProjectId};
+use cairn_trust::{Batch, Item, Role, Tip, chunk_kind, open};
 use redb::ReadableTable;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What became of a set of chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,7 +74,8 @@ struct Opened {
 /// A batch whose author is known and whose signature held.
 struct Verified {
     opened: Opened,
-    device: DeviceId,
+    /// `None` where the feed's first batch is not here: a gap.
+    device: Option<DeviceId>,
     /// `None` if the content is void.
     changes: Option<Vec<(Item, Change)>>,
 }
@@ -95,16 +96,30 @@ impl Store {
         let lineage = self.mem.configuration_lineage();
         let touched_configuration = verified.iter().flatten().any(|v| v.opened.batch.header.items.iter().any(|i| Some(i.doc) == lineage));
         stats.dropped += verified.iter().filter(|v| v.is_none()).count() as u64;
-        let tips = self.write(|t, mem, _| {
+        let own = self.mem.feeds[self.mem.own_feed as usize].id;
+        let (tips, own_grew) = self.write(|t, mem, ctx| {
             let mut last = BTreeMap::new();
+            let mut own_grew = false;
             for v in verified.into_iter().flatten() {
+                let header = &v.opened.batch.header;
+                if header.feed == own && !matches!(place(t, mem, header, &v.opened.batch.hash)?, Slot::Held(_)) {
+                    // The own feed goes on elsewhere: this store is older than it, or was copied. Open changes are cut
+                    // before they lose their place.
+                    crate::local::cut(t, mem, ctx, 0)?;
+                    own_grew = true;
+                }
                 let (seq, hash) = (v.opened.batch.header.seq, v.opened.batch.hash);
                 if let Some(chain) = hold(t, mem, v, sync, &mut stats)? {
                     last.insert(chain, (seq, hash));
                 }
             }
-            last.into_iter().map(|(chain, (seq, hash))| Ok(Tip { feed: chain_name(t, mem, chain)?, seq, hash })).collect()
+            let tip = |(chain, (seq, hash))| Ok(Tip { feed: chain_name(t, mem, chain)?, seq, hash });
+            let tips: Result<Vec<Tip>, StoreError> = last.into_iter().map(tip).collect();
+            Ok((tips?, own_grew))
         })?;
+        if own_grew {
+            self.start_incarnation()?;
+        }
         if touched_configuration {
             self.reload_configuration()?;
         }
@@ -180,19 +195,23 @@ fn open_one(mem: &Mem, chunk: Vec<u8>) -> Option<Opened> {
 
 fn verify_one(project: &ProjectId, opened: Opened, device: Option<DeviceId>) -> Option<Verified> {
     let Some(device) = device else {
-        // A gap at the start of a feed: kept apart from forgeries, so that it is counted as a gap.
-        return Some(Verified { opened, device: DeviceId([0; 32]), changes: None });
+        // A first batch that does not prove its author is a forgery, any other one is a gap.
+        return opened.batch.header.prev.is_some().then_some(Verified { opened, device: None, changes: None });
     };
     if !opened.batch.signed_by(&device) {
         return None;
     }
     let changes = opened.batch.changes(&opened.batch.actors(project, &device)).ok();
-    Some(Verified { opened, device, changes })
+    Some(Verified { opened, device: Some(device), changes })
 }
 
 /// The chain that holds the batch now, whether it did before or not; `None` for a gap.
 fn hold(t: &mut Tables<'_>, mem: &mut Mem, v: Verified, sync: Option<u32>, stats: &mut IngestStats) -> Result<Option<u32>, StoreError> {
     let batch = &v.opened.batch;
+    let Some(device) = v.device else {
+        stats.gaps += 1;
+        return Ok(None);
+    };
     let chain = match place(t, mem, &batch.header, &batch.hash)? {
         Slot::Held(chain) => {
             stats.known += 1;
@@ -204,15 +223,12 @@ fn hold(t: &mut Tables<'_>, mem: &mut Mem, v: Verified, sync: Option<u32>, stats
         }
         Slot::Append(chain) => chain,
         Slot::NewChain { parent, base } => {
-            let row = FeedRow { id: batch.header.feed, device: v.device, base, seq: base - 1, tip: [0; 32], parent };
+            let row = FeedRow { id: batch.header.feed, device, base, seq: base - 1, tip: [0; 32], parent };
             new_chain(t, mem, row)?
         }
     };
     let seq = batch.header.seq;
-    let verdict = match &v.changes {
-        Some(_) => judge(mem, batch, &v.device),
-        None => Verdict::Void,
-    };
+    let verdict = judge(mem, batch, &device, v.changes.is_some());
     let row = BatchRow { hash: batch.hash.0, verdict, changes: batch.hashes.len() as u32, unit: batch.header.unit.id };
     let key = batch_key(chain, seq);
     t.chunks.insert(key, &v.opened.chunk[..])?;
@@ -246,7 +262,7 @@ fn apply_batch(
     while let Some((index, (item, change))) = changes.next() {
         let Some(kind) = item.doc_kind() else { continue };
         let mut taken = take(t, mem, kind, &item.doc)?;
-        let at = |index: usize, change: &Change| ChangeRef { hash: change.hash, feed: chain, seq, index: index as u16 };
+        let at = |index: usize, change: &Change| ChangeRef::new(change, chain, seq, index);
         apply_change(t, mem, &mut taken.row, &change, at(index, &change))?;
         // Changes of one item belong to one document: one row write for all of them.
         while let Some((index, (_, change))) = changes.next_if(|(_, (next, _))| *next == item) {
@@ -277,8 +293,8 @@ fn note_effect(t: &mut Tables<'_>, sync: u32, number: u32, effect: SyncEffect) -
     Ok(())
 }
 
-/// The verdict: a pure function of the batch and the set of control operations.
-fn judge(mem: &Mem, batch: &Batch, device: &DeviceId) -> Verdict {
+/// The verdict: a pure function of the batch and the set of control operations. `reads`: its content keeps the rules.
+fn judge(mem: &Mem, batch: &Batch, device: &DeviceId, reads: bool) -> Verdict {
     let h = &batch.header;
     let knows_all = h.control.iter().all(|c| mem.control.iter().any(|op| op.hash == *c));
     let lineage = mem.configuration_lineage() == Some(h.configuration);
@@ -286,40 +302,76 @@ fn judge(mem: &Mem, batch: &Batch, device: &DeviceId) -> Verdict {
     if batch.critical || h.format.0 > DATA_FORMAT.0 || unknown_kind || !knows_all || !lineage {
         return Verdict::Waiting;
     }
+    if !reads {
+        return Verdict::Void;
+    }
     let Some(role) = mem.membership.role(device) else { return Verdict::Quarantined };
     let allowed = h.items.iter().all(|i| match i.doc_kind() {
         Some(DocKind::Observation) => role.writes_observations(),
         Some(DocKind::Configuration) => Role::writes_configuration(role) && Some(i.doc) == mem.configuration_lineage(),
         None => false,
     });
-    let feeds = mem.feeds.iter().filter(|f| f.device == *device && f.parent.is_none()).count();
-    if allowed && feeds <= limits::FEEDS_PER_DEVICE { Verdict::Accepted } else { Verdict::Quarantined }
+    if allowed { Verdict::Accepted } else { Verdict::Quarantined }
 }
 
-/// After new control operations: batches that waited, were quarantined and may now be accepted.
-pub(crate) fn judge_again(t: &mut Tables<'_>, mem: &mut Mem) -> Result<(), StoreError> {
-    let keys: Vec<u64> = t.pending.iter()?.map(|r| Ok(r?.0.value())).collect::<Result<_, StoreError>>()?;
-    let mut stats = IngestStats::default();
+/// After new control operations: what was set apart, and all of `devices` (whose role changed), is judged again.
+/// Documents that lose a batch are made anew from what is left.
+pub(crate) fn judge_again(t: &mut Tables<'_>, mem: &mut Mem, devices: &[DeviceId]) -> Result<(), StoreError> {
+    let mut keys: Vec<u64> = t.pending.iter()?.map(|r| Ok(r?.0.value())).collect::<Result<_, StoreError>>()?;
+    for (n, feed) in mem.feeds.iter().enumerate().filter(|(_, f)| devices.contains(&f.device)) {
+        keys.extend((feed.base..=feed.seq).map(|seq| batch_key(n as u32, seq)));
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    let mut lost = BTreeSet::new();
     for key in keys {
-        let (chain, seq) = ((key >> 40) as u32, key & 0xff_ffff_ffff);
-        let mut row: BatchRow = from_bytes(t.batches.get(key)?.ok_or(StoreError::Damaged("batch"))?.value(), "batch")?;
-        if row.verdict == Verdict::Void {
-            continue;
-        }
-        let batch = read_batch(t, mem, chain, seq)?;
-        let device = mem.feeds[chain as usize].device;
-        let verdict = judge(mem, &batch, &device);
-        if verdict == row.verdict {
-            continue;
-        }
-        row.verdict = verdict;
-        t.batches.insert(key, &to_bytes(&row)[..])?;
-        if verdict == Verdict::Accepted {
+        judge_one(t, mem, key, &mut lost)?;
+    }
+    for (kind, doc) in lost {
+        remake(t, mem, kind, &doc)?;
+    }
+    Ok(())
+}
+
+fn judge_one(t: &mut Tables<'_>, mem: &mut Mem, key: u64, lost: &mut BTreeSet<(DocKind, DocId)>) -> Result<(), StoreError> {
+    let (chain, seq) = ((key >> 40) as u32, key & 0xff_ffff_ffff);
+    let mut row: BatchRow = from_bytes(t.batches.get(key)?.ok_or(StoreError::Damaged("batch"))?.value(), "batch")?;
+    let batch = read_batch(t, mem, chain, seq)?;
+    let device = mem.feeds[chain as usize].device;
+    let changes = batch.changes(&batch.actors(&mem.project, &device)).ok();
+    let before = std::mem::replace(&mut row.verdict, judge(mem, &batch, &device, changes.is_some()));
+    if before == row.verdict {
+        return Ok(());
+    }
+    t.batches.insert(key, &to_bytes(&row)[..])?;
+    match (row.verdict, changes) {
+        (Verdict::Accepted, Some(changes)) => {
             t.pending.remove(key)?;
-            let changes = batch.changes(&batch.actors(&mem.project, &device)).map_err(|_| StoreError::Damaged("payload"))?;
-            apply_batch(t, mem, chain, seq, changes, None, &mut stats)?;
+            apply_batch(t, mem, chain, seq, changes, None, &mut IngestStats::default())?;
+        }
+        _ => {
+            t.pending.insert(key, ())?;
+            if before == Verdict::Accepted {
+                lost.extend(batch.header.items.iter().filter_map(|i| Some((i.doc_kind()?, i.doc))));
+            }
         }
     }
+    Ok(())
+}
+
+/// Makes a document from those of its changes whose batches are accepted now.
+fn remake(t: &mut Tables<'_>, mem: &mut Mem, kind: DocKind, doc: &DocId) -> Result<(), StoreError> {
+    let mut taken = take(t, mem, kind, doc)?;
+    let mut kept = Vec::new();
+    for at in taken.row.applied.iter().chain(&taken.row.waiting) {
+        let open = at.feed == mem.own_feed && at.seq == mem.feeds[at.feed as usize].seq + 1;
+        let stored = t.batches.get(batch_key(at.feed, at.seq))?.map(|b| from_bytes::<BatchRow>(b.value(), "batch")).transpose()?;
+        if open || stored.is_some_and(|b| b.verdict == Verdict::Accepted) {
+            kept.push((*at, read_change(t, mem, at)?));
+        }
+    }
+    rebuild(&mut taken.row, kept);
+    put_back(t, mem, &taken)?;
     Ok(())
 }
 

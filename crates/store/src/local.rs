@@ -144,7 +144,7 @@ impl Store {
                 let own = mem.own_feed;
                 let row = &mut taken.row;
                 for at in row.applied.iter_mut().chain(&mut row.waiting).filter(|r| r.hash == hash) {
-                    *at = ChangeRef { hash, feed: own, seq: 1, index: index as u16 };
+                    *at = ChangeRef { feed: own, seq: 1, index: index as u16, ..*at };
                 }
                 put_back(t, mem, &taken)?;
             }
@@ -309,7 +309,7 @@ fn write_change(
         cut_unit(t, mem, ctx, now_ms, mem.open.import.is_none())?;
     }
     let own = mem.own_feed;
-    let at = ChangeRef { hash: change.hash, feed: own, seq: mem.feeds[own as usize].seq + 1, index: mem.open.changes.len() as u16 };
+    let at = ChangeRef::new(&change, own, mem.feeds[own as usize].seq + 1, mem.open.changes.len());
     apply_change(t, mem, &mut taken.row, &change, at)?;
     let size = to_bytes(&taken.row.state).len();
     if size > model_limits::DOCUMENT_BYTES {

@@ -7,7 +7,7 @@ use crate::{Entropy, StoreError};
 use cairn_model::{ActorId, Configuration, DeviceId, DocId, DocKind, ProjectId};
 use cairn_trust::{ControlOp, DeviceKeys, EpochId, EpochKey, Genesis, Membership, OpBody, RecoveryWords, Role, Ticket, actor_id, evaluate};
 use redb::{Database, ReadableTable};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(crate) const STORE_FORMAT: u32 = 1;
@@ -344,8 +344,11 @@ impl Store {
                     all.push(op.clone());
                 }
             }
+            let before = mem.membership.clone();
             mem.set_control(all);
-            crate::ingest::judge_again(t, mem)
+            let authors: BTreeSet<DeviceId> = mem.feeds.iter().map(|f| f.device).collect();
+            let changed: Vec<DeviceId> = authors.into_iter().filter(|d| before.role(d) != mem.membership.role(d)).collect();
+            crate::ingest::judge_again(t, mem, &changed)
         })?;
         self.reload_configuration()?;
         Ok(fresh.len())

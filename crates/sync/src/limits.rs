@@ -19,3 +19,7 @@ pub const RUNGS: usize = 4096;
 pub const CONTROL_OPS: usize = 65_536;
 /// Messages kept while control logs are still being made equal: a frontier, a plan and the first chunks.
 pub const EARLY_MESSAGES: usize = 8;
+/// Requests the store has not answered before no more is read: a peer cannot queue work faster than the disk does it.
+pub const UNANSWERED: usize = 16;
+/// Bytes of operations in one control message: far below a frame.
+pub const CONTROL_PART_BYTES: usize = 1 << 20;

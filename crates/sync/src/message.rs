@@ -84,8 +84,8 @@ pub enum Message {
     Hello(Hello),
     /// Hashes of all control operations held.
     ControlHave(Vec<ControlHash>),
-    /// Control operations the other side lacks.
-    Control(Vec<Vec<u8>>),
+    /// Control operations the other side lacks, and whether these are the last of them.
+    Control(Vec<Vec<u8>>, bool),
     /// What this side holds.
     Frontier(Vec<Tip>),
     /// So many batches will come.
@@ -147,7 +147,9 @@ impl Message {
             Message::Proof(version, proof) => e.array(3)?.u8(1)?.encode(version)?.bytes(proof)?,
             Message::Hello(h) => e.array(2)?.u8(2)?.encode(HelloCbor::from(h))?,
             Message::ControlHave(hashes) => e.array(2)?.u8(3)?.encode(hashes)?,
-            Message::Control(ops) => e.array(2)?.u8(4)?.encode(ops.iter().map(|o| ByteVec::from(o.clone())).collect::<Vec<_>>())?,
+            Message::Control(ops, last) => {
+                e.array(3)?.u8(4)?.encode(ops.iter().map(|o| ByteVec::from(o.clone())).collect::<Vec<_>>())?.bool(*last)?
+            }
             Message::Frontier(tips) => e.array(2)?.u8(5)?.encode(tips)?,
             Message::Plan(n) => e.array(2)?.u8(6)?.u64(*n)?,
             Message::Chunk(bytes) => e.array(2)?.u8(7)?.bytes(bytes)?,
@@ -172,7 +174,10 @@ impl Message {
             }
             2 => Message::Hello(Hello::from(d.decode::<HelloCbor>()?)),
             3 => Message::ControlHave(list(&mut d, limits::CONTROL_OPS)?),
-            4 => Message::Control(list::<ByteVec>(&mut d, limits::CONTROL_OPS)?.into_iter().map(Into::into).collect()),
+            4 => {
+                let ops = list::<ByteVec>(&mut d, limits::CONTROL_OPS)?;
+                Message::Control(ops.into_iter().map(Into::into).collect(), d.bool()?)
+            }
             5 => Message::Frontier(list(&mut d, cairn_trust::limits::FRONTIER_TIPS)?),
             6 => Message::Plan(d.u64()?),
             7 => Message::Chunk(d.bytes()?.to_vec()),

@@ -4,7 +4,7 @@ use crate::message::{CloseReason, Hello, Message, VERSION};
 use crate::{Progress, limits};
 use cairn_model::{DeviceId, DocId, FeedId};
 use cairn_trust::{BatchHash, ControlHash, Frontier, Tip, link_proof};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What the caller knows when a link is up.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ pub enum Request {
     /// A receipt for what is durable now.
     MakeReceipt,
     /// Keep the peer's receipt.
-    KeepReceipt(Vec<u8>),
+    KeepReceipt(DeviceId, Vec<u8>),
 }
 
 /// What the store answers.
@@ -90,9 +90,9 @@ pub enum Answer {
     /// To `Snapshot`.
     Snapshot(Box<Snapshot>),
     /// To `ControlMissing`.
-    ControlOps(Vec<Vec<u8>>),
-    /// To `AddControl`: done.
-    ControlAdded,
+    ControlOps(Vec<(ControlHash, Vec<u8>)>),
+    /// To `AddControl`: done; the hashes of those that were of this project.
+    ControlAdded(Vec<ControlHash>),
     /// To `MissingFor` (with feeds whose common part is not known) and `AfterLadder`.
     Missing(Vec<Push>, Vec<FeedId>),
     /// To `Ladder`.
@@ -189,8 +189,15 @@ pub struct Session {
     /// Number of the own `Sent` whose receipt is awaited.
     receipt_awaited: Option<u64>,
     sents: u64,
-    /// The next snapshot follows control operations of the peer: nothing in it is news to it.
-    quiet_snapshot: bool,
+    control_asked: bool,
+    control_last: bool,
+    /// Both logs went over and who belongs is being looked at again.
+    control_checked: bool,
+    control_bytes: usize,
+    /// Control operations the peer is known to have.
+    peer_ops: BTreeSet<ControlHash>,
+    /// Requests the store has not answered, but for reads of chunks.
+    unanswered: usize,
     /// The peer has said that it has nothing more to send for now.
     peer_sent: bool,
     /// One side only wants to know what would be exchanged.
@@ -257,7 +264,12 @@ impl Session {
             receipt_asked: None,
             receipt_awaited: None,
             sents: 0,
-            quiet_snapshot: false,
+            control_asked: false,
+            control_last: false,
+            control_checked: false,
+            control_bytes: 0,
+            peer_ops: BTreeSet::new(),
+            unanswered: 0,
             peer_sent: false,
             probing: false,
             plan_seen: false,
@@ -289,7 +301,7 @@ impl Session {
 
     /// `false` while enough is waiting for the store.
     pub fn wants_frames(&self) -> bool {
-        self.waiting_bytes < limits::WAITING_BYTES && self.early.len() < limits::EARLY_MESSAGES
+        self.waiting_bytes < limits::WAITING_BYTES && self.early.len() < limits::EARLY_MESSAGES && self.unanswered < limits::UNANSWERED
     }
 
     /// One step.
@@ -306,7 +318,10 @@ impl Session {
                 }
             }
             Event::Answer(_, Answer::Failed) => self.close(CloseReason::Store),
-            Event::Answer(_, answer) => self.on_answer(answer),
+            Event::Answer(_, answer) => {
+                self.unanswered -= usize::from(!matches!(answer, Answer::Chunks(_)));
+                self.on_answer(answer)
+            }
             Event::Changed => {
                 self.changed = true;
                 Vec::new()
@@ -322,15 +337,12 @@ impl Session {
             (_, Message::Unknown(_)) => Vec::new(),
             (Phase::Greeting, Message::Hello(hello)) => self.on_hello(hello),
             (_, Message::Proof(..) | Message::Hello(_)) | (Phase::Greeting, _) => self.close(CloseReason::Malformed),
-            (_, Message::ControlHave(have)) => vec![self.ask(Request::ControlMissing(have))],
-            (_, Message::Control(ops)) => {
-                let bytes: usize = ops.iter().map(Vec::len).sum();
-                let stranger = self.me.as_ref().is_none_or(|m| !m.peer_is_member);
-                if stranger && bytes > cairn_trust::limits::CONTROL_LOG_BYTES {
-                    return self.close(CloseReason::Malformed);
-                }
-                vec![self.ask(Request::AddControl(ops))]
+            (Phase::Control, Message::ControlHave(have)) if !self.control_asked => {
+                self.control_asked = true;
+                self.peer_ops = have.iter().copied().collect();
+                vec![self.ask(Request::ControlMissing(have))]
             }
+            (_, Message::Control(ops, last)) => self.on_control(ops, last),
             // The other side is through with control and this one not yet: kept for then.
             (Phase::Control, message) => {
                 self.early.push_back(message);
@@ -339,6 +351,16 @@ impl Session {
             (Phase::Closed, _) => Vec::new(),
             (Phase::Open, message) => self.on_open_message(message),
         }
+    }
+
+    fn on_control(&mut self, ops: Vec<Vec<u8>>, last: bool) -> Effects {
+        self.control_bytes += ops.iter().map(Vec::len).sum::<usize>();
+        self.control_last |= last;
+        let stranger = self.me.as_ref().is_none_or(|m| !m.peer_is_member);
+        if stranger && self.control_bytes > cairn_trust::limits::CONTROL_LOG_BYTES {
+            return self.close(CloseReason::Malformed);
+        }
+        vec![self.ask(Request::AddControl(ops))]
     }
 
     fn on_open_message(&mut self, message: Message) -> Effects {
@@ -371,7 +393,7 @@ impl Session {
                 if self.receipt_awaited.is_some_and(|awaited| awaited <= n) {
                     self.receipt_awaited = None;
                 }
-                vec![self.ask(Request::KeepReceipt(bytes))]
+                vec![self.ask(Request::KeepReceipt(self.setup.peer, bytes))]
             }
             _ => self.close(CloseReason::Malformed),
         }
@@ -437,6 +459,7 @@ impl Session {
         }
         if me.control == peer.control {
             (self.control_in, self.control_out, self.control_skipped) = (true, true, true);
+            self.peer_ops = me.control_all.iter().copied().collect();
             out.extend(self.leave_control());
         } else {
             let have = Message::ControlHave(me.control_all.clone());
@@ -469,6 +492,8 @@ impl Session {
         if me.digest == peer.digest && self.control_skipped {
             return self.end_equal();
         }
+        // What came from another link meanwhile is news to this one.
+        self.changed |= !me.control_all.iter().all(|op| self.peer_ops.contains(op));
         self.frontier_sent = true;
         self.progress.round_trips += 1;
         let tips = me.frontier.clone();
@@ -501,23 +526,24 @@ impl Session {
     fn on_answer(&mut self, answer: Answer) -> Effects {
         match answer {
             Answer::Snapshot(snapshot) => {
-                let before = self.me.replace(*snapshot);
+                self.me = Some(*snapshot);
                 let mut out = Vec::new();
                 match self.phase {
                     Phase::Greeting => self.greet(&mut out),
                     Phase::Control => out = self.leave_control(),
-                    Phase::Open => out = self.after_change(before),
+                    Phase::Open => out = self.after_change(),
                     Phase::Closed => {}
                 }
                 out
             }
             Answer::ControlOps(ops) => self.on_control_ops(ops),
-            Answer::ControlAdded if self.phase == Phase::Open => {
-                self.quiet_snapshot = true;
-                vec![self.ask_what(Request::Snapshot(self.setup.peer))]
-            }
-            Answer::ControlAdded => {
-                self.control_in = true;
+            Answer::ControlAdded(hashes) => {
+                self.peer_ops.extend(hashes);
+                if self.phase == Phase::Open {
+                    self.changed = true;
+                    return Vec::new();
+                }
+                self.control_in |= self.control_last;
                 self.control_done()
             }
             Answer::Missing(pushes, diverged) => self.on_missing(pushes, diverged),
@@ -543,34 +569,55 @@ impl Session {
         }
     }
 
-    fn on_control_ops(&mut self, ops: Vec<Vec<u8>>) -> Effects {
+    fn on_control_ops(&mut self, ops: Vec<(ControlHash, Vec<u8>)>) -> Effects {
+        let mut out = self.send_control(ops);
         if self.phase != Phase::Open {
             self.control_out = true;
-            let mut out = vec![self.send(Message::Control(ops))];
             out.extend(self.control_done());
-            return out;
+        } else {
+            // Live: operations go before the batches whose headers name them.
+            self.asking -= 1;
+            out.push(self.ask_what(Request::MissingFor(self.peer_tips.clone())));
         }
-        // Live: operations go before the batches whose headers name them.
-        self.asking -= 1;
-        vec![self.send(Message::Control(ops)), self.ask_what(Request::MissingFor(self.peer_tips.clone()))]
+        out
+    }
+
+    /// As many messages as their size asks for; the last one says so.
+    fn send_control(&mut self, ops: Vec<(ControlHash, Vec<u8>)>) -> Effects {
+        let mut out = Vec::new();
+        let mut part = Vec::new();
+        let mut bytes = 0;
+        for (hash, op) in ops {
+            self.peer_ops.insert(hash);
+            if bytes + op.len() > limits::CONTROL_PART_BYTES {
+                out.push(self.send(Message::Control(std::mem::take(&mut part), false)));
+                bytes = 0;
+            }
+            bytes += op.len();
+            part.push(op);
+        }
+        out.push(self.send(Message::Control(part, true)));
+        out
     }
 
     /// The store changed while the link is open: new operations first, then batches.
-    fn after_change(&mut self, before: Option<Snapshot>) -> Effects {
+    fn after_change(&mut self) -> Effects {
         self.asking -= 1;
-        let (Some(me), Some(before)) = (&self.me, before) else { return Vec::new() };
+        let Some(me) = &self.me else { return Vec::new() };
         if !me.peer_is_member {
             return self.close(CloseReason::NotMember);
         }
-        if std::mem::take(&mut self.quiet_snapshot) || me.control == before.control {
+        if me.control_all.iter().all(|op| self.peer_ops.contains(op)) {
             return vec![self.ask_what(Request::MissingFor(self.peer_tips.clone()))];
         }
-        vec![self.ask_what(Request::ControlMissing(before.control_all))]
+        let known = self.peer_ops.iter().copied().collect();
+        vec![self.ask_what(Request::ControlMissing(known))]
     }
 
     /// Both directions are through: look again at who belongs.
     fn control_done(&mut self) -> Effects {
-        if self.phase == Phase::Control && self.control_in && self.control_out {
+        if self.phase == Phase::Control && self.control_in && self.control_out && !self.control_checked {
+            self.control_checked = true;
             vec![self.ask(Request::Snapshot(self.setup.peer))]
         } else {
             Vec::new()
@@ -727,6 +774,7 @@ impl Session {
 
     fn ask(&mut self, request: Request) -> Effect {
         self.next_request += 1;
+        self.unanswered += usize::from(!matches!(request, Request::Load(..)));
         Effect::Store(self.next_request, request)
     }
 

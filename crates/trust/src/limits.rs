@@ -20,8 +20,6 @@ pub const SEEN_TIPS: usize = 16;
 pub const NONCES: usize = 256;
 /// Control heads a batch header may name.
 pub const CONTROL_HEADS: usize = 64;
-/// Feeds (incarnations and branches) of one device; past it the device's new feeds are held but not applied.
-pub const FEEDS_PER_DEVICE: usize = 64;
 /// Bytes of one control operation.
 pub const CONTROL_OP_BYTES: usize = 16 << 10;
 /// Bytes of control log taken from a device that has not yet shown it belongs.
