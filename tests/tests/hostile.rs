@@ -63,7 +63,8 @@ fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         (0..3u8, 0..3u8).prop_map(|(d, c)| hello(d, c)),
         proptest::collection::vec((0..3u8).prop_map(|n| ControlHash([n; 32])), 0..4).prop_map(Message::ControlHave),
-        (proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..3), any::<bool>()).prop_map(|(ops, last)| Message::Control(ops, last)),
+        (proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..3), any::<bool>())
+            .prop_map(|(ops, last)| Message::Control(ops, last)),
         proptest::collection::vec(tip, 0..4).prop_map(Message::Frontier),
         prop_oneof![Just(u64::MAX), 0..9u64].prop_map(Message::Plan),
         proptest::collection::vec(any::<u8>(), 0..60).prop_map(Message::Chunk),
