@@ -174,6 +174,13 @@ fn config(data: &Value) -> String {
     )
 }
 
+/// The ticket as a picture, where a camera may look at it. Capitals make the code a third smaller; tickets read in any case.
+fn qr(ticket: &str) -> String {
+    use std::io::IsTerminal;
+    let code = std::io::stdout().is_terminal().then(|| qrcode::QrCode::new(ticket.to_uppercase()).ok()).flatten();
+    code.map(|c| c.render::<qrcode::render::unicode::Dense1x2>().build() + "\n").unwrap_or_default()
+}
+
 /// A reply for people.
 pub fn reply(verb: &Verb, reply: &Reply) -> String {
     let d = &reply.data;
@@ -186,7 +193,8 @@ pub fn reply(verb: &Verb, reply: &Reply) -> String {
         Verb::Join { .. } => format!("joined {}; sync once with a member to receive what is there", text(&d["name"])),
         Verb::Whoami => format!("device {}\n{}", text(&d["device"]), columns(d, "projects", &["name", "role", "project"])),
         Verb::Invite { .. } => format!(
-            "{}\n\nThis ticket lets {} device(s) in as {}, to read all {} observations here and everything to come.",
+            "{}{}\n\nThis ticket lets {} device(s) in as {}, to read all {} observations here and everything to come.",
+            qr(&text(&d["ticket"])),
             text(&d["ticket"]),
             d["uses"],
             text(&d["role"]),

@@ -13,7 +13,14 @@ use std::time::Duration;
 
 fn home(args: &Args) -> Result<Home, NodeError> {
     let path = args.home.clone().or_else(|| std::env::home_dir().map(|h| h.join(".cairn")));
-    Home::at(path.ok_or_else(|| NodeError::Input { message: "no home directory: give --home DIR".into() })?)
+    let home = Home::at(path.ok_or_else(|| NodeError::Input { message: "no home directory: give --home DIR".into() })?)?;
+    Ok(home.used_by(&format!("cairn {}", verb_word(&args.verb))))
+}
+
+fn verb_word(verb: &Verb) -> String {
+    // The derived name of a variant is the verb, in capitals.
+    let name = format!("{verb:?}");
+    name.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_lowercase()
 }
 
 /// The node may be another process: relative paths are of this one.

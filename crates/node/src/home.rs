@@ -22,6 +22,7 @@ pub fn now_ms() -> i64 {
 #[derive(Clone, Debug)]
 pub struct Home {
     path: PathBuf,
+    program: String,
 }
 
 impl Home {
@@ -33,7 +34,13 @@ impl Home {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path.join("projects"))
         };
         make().map_err(|e| NodeError::file(&path, e))?;
-        Ok(Self { path })
+        Ok(Self { path, program: "a program".into() })
+    }
+
+    /// With words for what holds a store, told to whoever finds it in use.
+    pub fn used_by(mut self, program: &str) -> Self {
+        self.program = program.to_owned();
+        self
     }
 
     /// The folder.
@@ -206,10 +213,14 @@ impl Node {
             files.note_place()?;
         }
         let holder = files.holder();
-        let verb = std::env::args().nth(1).unwrap_or_default();
-        fs::write(&holder, format!("process {} (cairn {verb})", std::process::id())).map_err(|e| NodeError::file(&holder, e))?;
+        fs::write(&holder, format!("process {} ({})", std::process::id(), home.program)).map_err(|e| NodeError::file(&holder, e))?;
         let (changed, _) = tokio::sync::broadcast::channel(16);
         Ok(Self { store: Arc::new(Mutex::new(store)), changed, port: 0, folder, holder })
+    }
+
+    /// Is told whenever the store changes, with the number of the link that brought it (0: this device wrote).
+    pub fn changes(&self) -> tokio::sync::broadcast::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// The project's folder.
