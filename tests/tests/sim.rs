@@ -57,3 +57,35 @@ fn a_lying_disk_is_noticed() {
         "200 histories with lying disks held"
     );
 }
+
+/// A service on a phone whose disk filled up: nothing is saved meanwhile and it is said so; with space again, the next edit
+/// is saved without a restart. (redb answers every call with the old error until it is opened again.)
+#[test]
+fn a_full_disk_needs_no_restart() {
+    use cairn_model::{Edit, default_configuration};
+    use cairn_store::{NewProject, OsEntropy, Store};
+    let disk = cairn_sim::DiskHandle::default();
+    let open = |disk: &cairn_sim::DiskHandle| redb::Database::builder().create_with_backend(disk.storage());
+    let configuration = default_configuration();
+    let new = NewProject { name: "full", device_name: "a", configuration: &configuration, now_ms: 1 };
+    let keys = cairn_trust::DeviceKeys::from_seed([1; 32]);
+    let (mut store, _) = Store::new_project(open(&disk).unwrap(), keys, Box::new(OsEntropy), &new).unwrap();
+    let again = disk.clone();
+    store.set_reopen(Box::new(move || Ok(redb::Database::builder().create_with_backend(again.storage())?)));
+    let add = |store: &mut Store, note: &str| {
+        let mut edit = Edit::new();
+        edit.note(note);
+        let id = store.new_id();
+        store.edit_observations(vec![(id, edit)], 1)
+    };
+    add(&mut store, "before").unwrap();
+    disk.refuse(true);
+    for _ in 0..3 {
+        let refused = add(&mut store, "while full").unwrap_err();
+        assert!(refused.is_out_of_space(), "{refused}");
+    }
+    disk.refuse(false);
+    add(&mut store, "after").unwrap();
+    assert_eq!(store.count().unwrap(), 2);
+    assert_eq!(store.check(&mut |_, _| {}).unwrap(), vec![]);
+}

@@ -2,13 +2,13 @@
 //! the writer only as the answer to a read from the store.
 
 use crate::desk::{Tally, answer};
-use crate::home::{Node, now_ms};
+use crate::home::{Node, locked, now_ms};
 use cairn_contract::{Link, LinkError, ReceiveHalf, SendHalf};
 use cairn_model::DeviceId;
 use cairn_store::{IngestStats, Store};
 use cairn_sync::{Answer, CloseReason, Effect, Event, FrameReader, Hello, Request, Session, Setup, frame, limits};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast, mpsc};
 
@@ -245,7 +245,7 @@ impl Line {
                 backlog.less.notified().await;
             }
             let read = tokio::task::spawn_blocking(move || {
-                let store = store.lock().unwrap_or_else(PoisonError::into_inner);
+                let store = locked(&store);
                 store.chunks_from(chain, from, most).map_or(Answer::Failed, Answer::Chunks)
             });
             answers.send((number, read.await.unwrap_or(Answer::Failed))).ok();
@@ -330,7 +330,7 @@ fn serve_desk(
 ) -> Tally {
     let mut tally = Tally { sync, ..Tally::default() };
     while let Some((number, request)) = requests.blocking_recv() {
-        let done = answer(&mut store.lock().unwrap_or_else(PoisonError::into_inner), request, now_ms(), &mut tally);
+        let done = answer(&mut locked(store), request, now_ms(), &mut tally);
         if std::mem::take(&mut tally.changed) {
             changed.send(link).ok();
         }

@@ -208,7 +208,9 @@ impl Node {
         let files = StoreFiles::new(&folder);
         let db = open_file(&files)?;
         let moved = files.was_moved()?;
-        let store = Store::open(db, home.keys()?, Box::new(OsEntropy), moved)?;
+        let mut store = Store::open(db, home.keys()?, Box::new(OsEntropy), moved)?;
+        let again = files.clone();
+        store.set_reopen(Box::new(move || open_file(&again)));
         if moved {
             files.note_place()?;
         }
@@ -228,9 +230,8 @@ impl Node {
         &self.folder
     }
 
-    /// A poisoned lock means a panic in a transaction that was never committed: the store itself is whole.
     pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        locked(&self.store)
     }
 
     /// After a large unit: gives back the space that its pages no longer need.
@@ -274,6 +275,14 @@ impl Node {
         }
         Ok(reply)
     }
+}
+
+/// The store, reopened first if the disk had refused; if it still does, the next call says so. A poisoned lock means a panic
+/// in a transaction that was never committed: the store itself is whole.
+pub(crate) fn locked(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
+    let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    store.recover().ok();
+    store
 }
 
 impl Drop for Node {

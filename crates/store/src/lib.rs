@@ -21,6 +21,6 @@ pub use feeds::{FeedRow, Run, Verdict};
 pub use files::{StoreFiles, create_file, open_file};
 pub use ingest::{IngestStats, Ingested};
 pub use local::{ImportRow, ImportStats, RowRefusal};
-pub use mem::{NewProject, Store};
+pub use mem::{NewProject, Reopen, Store};
 pub use query::{Bbox, Filter, Listing};
 pub use receipts::{Coverage, KnownDevice};

@@ -21,7 +21,16 @@ pub struct Store {
     pub(crate) entropy: Box<dyn Entropy>,
     pub(crate) mem: Mem,
     pub(crate) file_bytes: Option<u64>,
+    /// Opens the same database again.
+    reopen: Option<Reopen>,
+    /// The disk refused: until reopened, every call of the database fails.
+    broken: bool,
+    /// It refused for want of space.
+    full: bool,
 }
+
+/// Opens the database of a store once more, after the handle before was dropped.
+pub type Reopen = Box<dyn Fn() -> Result<Database, StoreError> + Send>;
 
 /// What every write needs and is cheap to copy; replaced only after a durable commit.
 #[derive(Clone)]
@@ -133,7 +142,7 @@ impl Store {
             tx.commit()?;
         }
         let mem = Mem::load(&db, &keys, nonce)?;
-        let mut store = Self { db, keys, entropy, mem, file_bytes: None };
+        let mut store = Self { db, keys, entropy, mem, file_bytes: None, reopen: None, broken: false, full: false };
         store.settle_after_open()?;
         store.reload_configuration()?;
         Ok(store)
@@ -141,6 +150,58 @@ impl Store {
 
     /// Runs `act` in one durable transaction; memory follows only after the commit. An error leaves all as it was.
     pub(crate) fn write<T>(
+        &mut self,
+        act: impl FnOnce(&mut Tables<'_>, &mut Mem, &mut Ctx<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.recover()?;
+        let out = self.write_once(act);
+        match out {
+            Err(StoreError::Disk(e)) => {
+                self.broken = true;
+                Err(self.disk_error(StoreError::Disk(e)))
+            }
+            other => {
+                self.full &= other.is_err();
+                other
+            }
+        }
+    }
+
+    /// Says how to open the database again, so that a disk that refused and has space again needs no restart.
+    pub fn set_reopen(&mut self, reopen: Reopen) {
+        self.reopen = Some(reopen);
+    }
+
+    /// After the disk refused: closes and opens the database, and takes what is durable for the truth. Whether the commit
+    /// that failed is part of it is known only then. Does nothing when all is well.
+    pub fn recover(&mut self) -> Result<(), StoreError> {
+        if !self.broken {
+            return Ok(());
+        }
+        let Some(reopen) = self.reopen.take() else { return Ok(()) };
+        // The lock is held until the old handle is dropped.
+        self.db = Database::builder().create_with_backend(redb::backends::InMemoryBackend::new())?;
+        let opened = reopen();
+        self.reopen = Some(reopen);
+        self.db = opened.map_err(|e| self.disk_error(e))?;
+        let nonce = self.entropy.bytes();
+        self.mem = Mem::load(&self.db, &self.keys, nonce)?;
+        self.broken = false;
+        self.settle_after_open()?;
+        self.reload_configuration()
+    }
+
+    /// The engine below answers a second time only that something failed before; people are told what it was.
+    fn disk_error(&mut self, e: StoreError) -> StoreError {
+        let again = matches!(&e, StoreError::Disk(e) if matches!(**e, redb::Error::PreviousIo));
+        if again && self.full {
+            return StoreError::Disk(Box::new(redb::Error::Io(std::io::ErrorKind::StorageFull.into())));
+        }
+        self.full = e.is_out_of_space();
+        e
+    }
+
+    fn write_once<T>(
         &mut self,
         act: impl FnOnce(&mut Tables<'_>, &mut Mem, &mut Ctx<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
