@@ -23,13 +23,15 @@
 #![doc = include_str!("../PROTOCOL.md")]
 #![warn(missing_docs)]
 
+mod calls;
 mod frame;
 pub mod limits;
 mod message;
 mod progress;
 mod session;
 
+pub use calls::{Answer, Effect, Event, Push, Request, Setup, Snapshot};
 pub use frame::{FrameError, FrameReader, frame};
 pub use message::{CloseReason, Hello, Message, VERSION, first_proof};
 pub use progress::Progress;
-pub use session::{Answer, Effect, Event, Push, Request, Session, Setup, Snapshot};
+pub use session::Session;

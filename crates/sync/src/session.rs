@@ -1,146 +1,13 @@
 //! One link to one device, from the first byte to the last.
 
+mod control;
+
+use crate::calls::{Answer, Effect, Event, Push, Request, Setup, Snapshot};
 use crate::message::{CloseReason, Hello, Message, VERSION};
 use crate::{Progress, limits};
-use cairn_model::{DeviceId, DocId, FeedId};
+use cairn_model::{DeviceId, FeedId};
 use cairn_trust::{BatchHash, ControlHash, Frontier, Tip, link_proof};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-/// What the caller knows when a link is up.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// The device at the other end, by its TLS key.
-    pub peer: DeviceId,
-    /// 32 bytes of keying material of this TLS session.
-    pub exporter: [u8; 32],
-    /// The project's discovery key.
-    pub discovery: [u8; 32],
-    /// This device's display name.
-    pub name: String,
-    /// Port this device listens on, 0 if it does not.
-    pub port: u16,
-    /// Ask only what the other device has; exchange nothing.
-    pub probe: bool,
-}
-
-/// The store as it is now, with the open batch cut.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Snapshot {
-    /// Digest.
-    pub digest: [u8; 32],
-    /// Control heads.
-    pub control: Vec<ControlHash>,
-    /// Hashes of all control operations.
-    pub control_all: Vec<ControlHash>,
-    /// What is held.
-    pub frontier: Frontier,
-    /// Configuration lineage.
-    pub configuration: DocId,
-    /// Its version, for people.
-    pub configuration_version: String,
-    /// Data format, major.
-    pub format_major: u16,
-    /// The device asked about is a member.
-    pub peer_is_member: bool,
-    /// A receipt of that device for exactly this frontier is here.
-    pub has_receipt: bool,
-    /// Observations shown.
-    pub observations: u64,
-}
-
-/// A run of batches of one chain to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Push {
-    /// The store's number of the chain.
-    pub chain: u32,
-    /// First batch.
-    pub from: u64,
-    /// The chain's tip.
-    pub tip: Tip,
-}
-
-/// What the session asks of the store.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Request {
-    /// Cut the open batch and tell how things are, as seen by this peer.
-    Snapshot(DeviceId),
-    /// Operations that are not in this list.
-    ControlMissing(Vec<ControlHash>),
-    /// Keep control operations.
-    AddControl(Vec<Vec<u8>>),
-    /// What a holder of these tips lacks.
-    MissingFor(Vec<Tip>),
-    /// Rungs of one feed.
-    Ladder(FeedId),
-    /// What lies after the rungs of the other side.
-    AfterLadder(FeedId, Vec<(u64, BatchHash)>),
-    /// Chunks of a chain from a number on, up to so many bytes.
-    Load(u32, u64, usize),
-    /// Hold chunks, durably.
-    Persist(Vec<Vec<u8>>),
-    /// A receipt for what is durable now.
-    MakeReceipt,
-    /// Keep the peer's receipt.
-    KeepReceipt(DeviceId, Vec<u8>),
-}
-
-/// What the store answers.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
-    /// To `Snapshot`.
-    Snapshot(Box<Snapshot>),
-    /// To `ControlMissing`.
-    ControlOps(Vec<(ControlHash, Vec<u8>)>),
-    /// To `AddControl`: done; the hashes of those that were of this project.
-    ControlAdded(Vec<ControlHash>),
-    /// To `MissingFor` (with feeds whose common part is not known) and `AfterLadder`.
-    Missing(Vec<Push>, Vec<FeedId>),
-    /// To `Ladder`.
-    Rungs(FeedId, Vec<(u64, BatchHash)>),
-    /// To `Load`.
-    Chunks(Vec<Vec<u8>>),
-    /// To `Persist`: tips of what the chunks brought or repeated, number newly held, and whether all were of this project.
-    Persisted {
-        /// Last batch of each feed in the set.
-        tips: Vec<Tip>,
-        /// Newly held.
-        held: u64,
-        /// Dropped as forged or foreign.
-        dropped: u64,
-    },
-    /// To `MakeReceipt`.
-    Receipt(Vec<u8>),
-    /// To `KeepReceipt`: its frontier, or `None` if it was not the peer's.
-    ReceiptKept(Option<Frontier>),
-    /// The store refused; nothing was done.
-    Failed,
-}
-
-/// What happens to a session.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// A frame arrived.
-    Frame(Vec<u8>),
-    /// The store answered the request with this number.
-    Answer(u64, Answer),
-    /// The store changed for another reason than this session.
-    Changed,
-}
-
-/// What the caller must do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Send a message (the caller frames it).
-    Send(Vec<u8>),
-    /// Ask the store and answer with the same number.
-    Store(u64, Request),
-    /// The peer is known and proved; its hello, for people and remembered addresses.
-    Met(Box<Hello>),
-    /// Both sides hold the same as of now and have said so.
-    Synced,
-    /// End the link.
-    Close(CloseReason),
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -353,16 +220,6 @@ impl Session {
         }
     }
 
-    fn on_control(&mut self, ops: Vec<Vec<u8>>, last: bool) -> Effects {
-        self.control_bytes += ops.iter().map(Vec::len).sum::<usize>();
-        self.control_last |= last;
-        let stranger = self.me.as_ref().is_none_or(|m| !m.peer_is_member);
-        if stranger && self.control_bytes > cairn_trust::limits::CONTROL_LOG_BYTES {
-            return self.close(CloseReason::Malformed);
-        }
-        vec![self.ask(Request::AddControl(ops))]
-    }
-
     fn on_open_message(&mut self, message: Message) -> Effects {
         match message {
             Message::Frontier(tips) => {
@@ -444,62 +301,6 @@ impl Session {
         }
     }
 
-    fn start_control(&mut self, out: &mut Effects) {
-        let (Some(me), Some(peer)) = (&self.me, &self.peer) else { return };
-        if self.setup.probe || peer.probe {
-            // A probe compares frontiers and plans; nothing is exchanged, and the side that asked ends the link.
-            if !me.peer_is_member {
-                out.extend(self.close(CloseReason::NotMember));
-                return;
-            }
-            let tips = me.frontier.clone();
-            (self.phase, self.probing) = (Phase::Open, true);
-            out.push(self.send(Message::Frontier(tips)));
-            return;
-        }
-        if me.control == peer.control {
-            (self.control_in, self.control_out, self.control_skipped) = (true, true, true);
-            self.peer_ops = me.control_all.iter().copied().collect();
-            out.extend(self.leave_control());
-        } else {
-            let have = Message::ControlHave(me.control_all.clone());
-            self.progress.round_trips += 1;
-            out.push(self.send(have));
-        }
-    }
-
-    fn leave_control(&mut self) -> Effects {
-        let mut out = self.open();
-        while self.phase == Phase::Open
-            && let Some(message) = self.early.pop_front()
-        {
-            out.extend(self.on_open_message(message));
-        }
-        out
-    }
-
-    /// Control logs are equal: what both sides are is now known.
-    fn open(&mut self) -> Effects {
-        let (Some(me), Some(peer)) = (&self.me, &self.peer) else { return Vec::new() };
-        if !me.peer_is_member {
-            return self.close(CloseReason::NotMember);
-        }
-        if me.configuration != peer.configuration || me.format_major != peer.format_major {
-            return self.close(CloseReason::Configuration);
-        }
-        self.phase = Phase::Open;
-        // Judged by the two hellos alone, so that both sides come to the same answer.
-        if me.digest == peer.digest && self.control_skipped {
-            return self.end_equal();
-        }
-        // What came from another link meanwhile is news to this one.
-        self.changed |= !me.control_all.iter().all(|op| self.peer_ops.contains(op));
-        self.frontier_sent = true;
-        self.progress.round_trips += 1;
-        let tips = me.frontier.clone();
-        vec![self.send(Message::Frontier(tips))]
-    }
-
     fn end_equal(&mut self) -> Effects {
         let (Some(me), Some(peer)) = (&self.me, &self.peer) else { return Vec::new() };
         self.peer_tips = me.frontier.clone();
@@ -566,61 +367,6 @@ impl Session {
                 Vec::new()
             }
             Answer::Failed => self.close(CloseReason::Store),
-        }
-    }
-
-    fn on_control_ops(&mut self, ops: Vec<(ControlHash, Vec<u8>)>) -> Effects {
-        let mut out = self.send_control(ops);
-        if self.phase != Phase::Open {
-            self.control_out = true;
-            out.extend(self.control_done());
-        } else {
-            // Live: operations go before the batches whose headers name them.
-            self.asking -= 1;
-            out.push(self.ask_what(Request::MissingFor(self.peer_tips.clone())));
-        }
-        out
-    }
-
-    /// As many messages as their size asks for; the last one says so.
-    fn send_control(&mut self, ops: Vec<(ControlHash, Vec<u8>)>) -> Effects {
-        let mut out = Vec::new();
-        let mut part = Vec::new();
-        let mut bytes = 0;
-        for (hash, op) in ops {
-            self.peer_ops.insert(hash);
-            if bytes + op.len() > limits::CONTROL_PART_BYTES {
-                out.push(self.send(Message::Control(std::mem::take(&mut part), false)));
-                bytes = 0;
-            }
-            bytes += op.len();
-            part.push(op);
-        }
-        out.push(self.send(Message::Control(part, true)));
-        out
-    }
-
-    /// The store changed while the link is open: new operations first, then batches.
-    fn after_change(&mut self) -> Effects {
-        self.asking -= 1;
-        let Some(me) = &self.me else { return Vec::new() };
-        if !me.peer_is_member {
-            return self.close(CloseReason::NotMember);
-        }
-        if me.control_all.iter().all(|op| self.peer_ops.contains(op)) {
-            return vec![self.ask_what(Request::MissingFor(self.peer_tips.clone()))];
-        }
-        let known = self.peer_ops.iter().copied().collect();
-        vec![self.ask_what(Request::ControlMissing(known))]
-    }
-
-    /// Both directions are through: look again at who belongs.
-    fn control_done(&mut self) -> Effects {
-        if self.phase == Phase::Control && self.control_in && self.control_out && !self.control_checked {
-            self.control_checked = true;
-            vec![self.ask(Request::Snapshot(self.setup.peer))]
-        } else {
-            Vec::new()
         }
     }
 

@@ -1,0 +1,130 @@
+//! The control phase of a session, and control operations while the link is live.
+
+use super::{Effects, Phase, Session};
+use crate::calls::Request;
+use crate::limits;
+use crate::message::{CloseReason, Message};
+use cairn_trust::ControlHash;
+
+impl Session {
+    pub(super) fn start_control(&mut self, out: &mut Effects) {
+        let (Some(me), Some(peer)) = (&self.me, &self.peer) else { return };
+        if self.setup.probe || peer.probe {
+            // A probe compares frontiers and plans; nothing is exchanged, and the side that asked ends the link.
+            if !me.peer_is_member {
+                out.extend(self.close(CloseReason::NotMember));
+                return;
+            }
+            let tips = me.frontier.clone();
+            (self.phase, self.probing) = (Phase::Open, true);
+            out.push(self.send(Message::Frontier(tips)));
+            return;
+        }
+        if me.control == peer.control {
+            (self.control_in, self.control_out, self.control_skipped) = (true, true, true);
+            self.peer_ops = me.control_all.iter().copied().collect();
+            out.extend(self.leave_control());
+        } else {
+            let have = Message::ControlHave(me.control_all.clone());
+            self.progress.round_trips += 1;
+            out.push(self.send(have));
+        }
+    }
+
+    pub(super) fn on_control(&mut self, ops: Vec<Vec<u8>>, last: bool) -> Effects {
+        self.control_bytes += ops.iter().map(Vec::len).sum::<usize>();
+        self.control_last |= last;
+        let stranger = self.me.as_ref().is_none_or(|m| !m.peer_is_member);
+        if stranger && self.control_bytes > cairn_trust::limits::CONTROL_LOG_BYTES {
+            return self.close(CloseReason::Malformed);
+        }
+        vec![self.ask(Request::AddControl(ops))]
+    }
+
+    pub(super) fn leave_control(&mut self) -> Effects {
+        let mut out = self.open();
+        while self.phase == Phase::Open
+            && let Some(message) = self.early.pop_front()
+        {
+            out.extend(self.on_open_message(message));
+        }
+        out
+    }
+
+    /// Control logs are equal: what both sides are is now known.
+    pub(super) fn open(&mut self) -> Effects {
+        let (Some(me), Some(peer)) = (&self.me, &self.peer) else { return Vec::new() };
+        if !me.peer_is_member {
+            return self.close(CloseReason::NotMember);
+        }
+        if me.configuration != peer.configuration || me.format_major != peer.format_major {
+            return self.close(CloseReason::Configuration);
+        }
+        self.phase = Phase::Open;
+        // Judged by the two hellos alone, so that both sides come to the same answer.
+        if me.digest == peer.digest && self.control_skipped {
+            return self.end_equal();
+        }
+        // What came from another link meanwhile is news to this one.
+        self.changed |= !me.control_all.iter().all(|op| self.peer_ops.contains(op));
+        self.frontier_sent = true;
+        self.progress.round_trips += 1;
+        let tips = me.frontier.clone();
+        vec![self.send(Message::Frontier(tips))]
+    }
+
+    pub(super) fn on_control_ops(&mut self, ops: Vec<(ControlHash, Vec<u8>)>) -> Effects {
+        let mut out = self.send_control(ops);
+        if self.phase != Phase::Open {
+            self.control_out = true;
+            out.extend(self.control_done());
+        } else {
+            // Live: operations go before the batches whose headers name them.
+            self.asking -= 1;
+            out.push(self.ask_what(Request::MissingFor(self.peer_tips.clone())));
+        }
+        out
+    }
+
+    /// As many messages as their size asks for; the last one says so.
+    pub(super) fn send_control(&mut self, ops: Vec<(ControlHash, Vec<u8>)>) -> Effects {
+        let mut out = Vec::new();
+        let mut part = Vec::new();
+        let mut bytes = 0;
+        for (hash, op) in ops {
+            self.peer_ops.insert(hash);
+            if bytes + op.len() > limits::CONTROL_PART_BYTES {
+                out.push(self.send(Message::Control(std::mem::take(&mut part), false)));
+                bytes = 0;
+            }
+            bytes += op.len();
+            part.push(op);
+        }
+        out.push(self.send(Message::Control(part, true)));
+        out
+    }
+
+    /// The store changed while the link is open: new operations first, then batches.
+    pub(super) fn after_change(&mut self) -> Effects {
+        self.asking -= 1;
+        let Some(me) = &self.me else { return Vec::new() };
+        if !me.peer_is_member {
+            return self.close(CloseReason::NotMember);
+        }
+        if me.control_all.iter().all(|op| self.peer_ops.contains(op)) {
+            return vec![self.ask_what(Request::MissingFor(self.peer_tips.clone()))];
+        }
+        let known = self.peer_ops.iter().copied().collect();
+        vec![self.ask_what(Request::ControlMissing(known))]
+    }
+
+    /// Both directions are through: look again at who belongs.
+    pub(super) fn control_done(&mut self) -> Effects {
+        if self.phase == Phase::Control && self.control_in && self.control_out && !self.control_checked {
+            self.control_checked = true;
+            vec![self.ask(Request::Snapshot(self.setup.peer))]
+        } else {
+            Vec::new()
+        }
+    }
+}
