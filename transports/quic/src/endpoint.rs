@@ -16,6 +16,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(4);
 const HANDSHAKE: Duration = Duration::from_secs(8);
 /// Handshakes under way at once; more are told to come back with a proof of their address, and then refused.
 const INCOMING: usize = 64;
+/// How long an acknowledgement may wait for company: a short sync ends with one, and QUIC's 25 ms would be most of it.
+const ACK_DELAY: Duration = Duration::from_millis(2);
 /// Time given to the last packet.
 const GOODBYE: Duration = Duration::from_millis(10);
 /// Bytes on the way in one link: enough for a gigabit at 10 ms.
@@ -97,6 +99,8 @@ impl Endpoint {
 }
 
 fn transport() -> Arc<quinn::TransportConfig> {
+    let mut acks = quinn::AckFrequencyConfig::default();
+    acks.max_ack_delay(Some(ACK_DELAY));
     let mut t = quinn::TransportConfig::default();
     t.max_idle_timeout(IDLE.try_into().ok())
         .keep_alive_interval(Some(KEEP_ALIVE))
@@ -105,6 +109,7 @@ fn transport() -> Arc<quinn::TransportConfig> {
         .datagram_receive_buffer_size(None)
         .stream_receive_window(WINDOW.into())
         .receive_window(WINDOW.into())
+        .ack_frequency_config(Some(acks))
         .send_window(u64::from(WINDOW));
     Arc::new(t)
 }
