@@ -66,7 +66,7 @@ pub enum Verb {
         #[arg(long)]
         role: Option<String>,
         /// How many devices may use it
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
         uses: u32,
         /// A ticket as text (the default)
         #[arg(long)]
@@ -128,14 +128,14 @@ pub enum Verb {
         #[command(flatten)]
         filter: FilterArgs,
         /// At most so many; 0 is no limit
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value_t = 50, allow_negative_numbers = true)]
         limit: usize,
     },
     /// History of one observation, or of all
     Log {
         id: Option<String>,
         /// At most so many; 0 is no limit
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value_t = 50, allow_negative_numbers = true)]
         limit: usize,
     },
     /// Values that several devices set without seeing each other
@@ -222,10 +222,10 @@ pub struct Set {
     #[arg(long, value_name = "LAT,LON", allow_hyphen_values = true)]
     pub at: Option<String>,
     /// Radius in metres within which the position is right
-    #[arg(long, value_name = "METRES")]
+    #[arg(long, value_name = "METRES", allow_negative_numbers = true)]
     pub uncertainty: Option<f64>,
     /// When, RFC 3339 or a day; now if absent
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub time: Option<String>,
     /// Note
     #[arg(long, allow_hyphen_values = true)]

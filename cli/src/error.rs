@@ -60,3 +60,18 @@ pub fn hint(e: &NodeError) -> Option<&'static str> {
         NodeError::Input { .. } | NodeError::File { .. } => return None,
     })
 }
+
+/// The error of a reply whose code says that it failed: what the first target that did not work said.
+pub fn of_reply(reply: &cairn_node::Reply) -> serde_json::Value {
+    let targets = reply.data["targets"].as_array();
+    let failed = targets.into_iter().flatten().find(|t| t.get("message").is_some());
+    let said = failed.and_then(|t| t["message"].as_str()).unwrap_or("nobody was reached");
+    let (kind, hint) = match reply.code {
+        4 => ("unreached", "is the other device on, serving, and on this network?"),
+        5 => ("not-allowed", "ask a coordinator of the project for a ticket"),
+        6 => ("mismatch", "bring both devices to the same configuration and version"),
+        8 => ("no-space", "free some space and sync again: it goes on where it stopped"),
+        _ => ("interrupted", "sync again: it goes on where it stopped"),
+    };
+    serde_json::json!({"kind": kind, "message": said, "hint": hint})
+}

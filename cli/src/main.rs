@@ -15,8 +15,12 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(e) => {
             let code = if e.use_stderr() { error::USAGE } else { 0 };
-            // A closed terminal is not worth an error of its own.
-            e.print().ok();
+            if e.use_stderr() && std::env::args().any(|a| a == "--json") {
+                ui::usage(&e.to_string(), code);
+            } else {
+                // A closed terminal is not worth an error of its own.
+                e.print().ok();
+            }
             return ExitCode::from(code);
         }
     };

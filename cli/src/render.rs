@@ -7,7 +7,8 @@ use serde_json::Value;
 fn text(v: &Value) -> String {
     match v {
         Value::Null => "-".into(),
-        Value::String(s) => s.clone(),
+        // What a colleague wrote must not steer this terminal.
+        Value::String(s) => s.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
         Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join("; "),
         other => other.to_string(),
     }
@@ -73,10 +74,10 @@ fn list(data: &Value) -> String {
             let fields: Vec<String> = o["fields"].as_object().into_iter().flatten().map(|(k, v)| format!("{k}={}", text(v))).collect();
             let mark = if o["conflicts"].as_array().is_some_and(|c| !c.is_empty()) { "!" } else { "" };
             let fields: String = fields.join(" ").chars().take(60).collect();
-            vec![text(&o["id"])[..8].to_owned() + mark, text(&o["time"]), text(&o["category"]), place, fields]
+            vec![text(&o["id"]), mark.to_owned(), text(&o["time"]), text(&o["category"]), place, fields]
         })
         .collect();
-    format!("{}\n{} of {}", table(&["id", "time", "category", "place", "fields"], &cells), cells.len(), data["count"])
+    format!("{}\n{} of {}", table(&["id", "", "time", "category", "place", "fields"], &cells), cells.len(), data["count"])
 }
 
 fn sync(data: &Value) -> String {
@@ -147,16 +148,14 @@ fn import(data: &Value) -> String {
 
 fn entry(e: &Value) -> String {
     let set: Vec<String> = rows(e, "set").iter().map(|s| format!("{}={}", text(&s["key"]), text(&s["value"]))).collect();
-    let id: String = text(&e["id"]).chars().take(8).collect();
-    format!("{}  {}  {}  {}", text(&e["time"]), id, text(&e["name"]), set.join(" "))
+    format!("{}  {}  {}  {}", text(&e["time"]), text(&e["id"]), text(&e["name"]), set.join(" "))
 }
 
 fn conflict(c: &Value) -> String {
     let mut lines = vec![format!("{}  {}", text(&c["id"]), text(&c["key"]))];
     for v in rows(c, "values") {
         let value = if v["value"].is_null() { "(edited without seeing the deletion)".to_owned() } else { text(&v["value"]) };
-        let device: String = text(&v["device"]).chars().take(8).collect();
-        lines.push(format!("  {value}   by {device} at {}", text(&v["time"])));
+        lines.push(format!("  {value}   by {} at {}", text(&v["device"]), text(&v["time"])));
     }
     lines.join("\n")
 }

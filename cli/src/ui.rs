@@ -15,6 +15,12 @@ pub struct Ui {
     bar: ProgressBar,
 }
 
+/// A usage error for a program that asked for JSON.
+pub fn usage(message: &str, code: u8) {
+    let error = json!({"kind": "usage", "message": message.trim(), "hint": "see `cairn --help`"});
+    println!("{}", json!({"ok": false, "code": code, "error": error, "warnings": []}));
+}
+
 impl Ui {
     /// From the options; a bar only where a person looks.
     pub fn new(args: &Args) -> Self {
@@ -63,7 +69,11 @@ impl Ui {
         self.bar.finish_and_clear();
         if self.json {
             let ok = matches!(reply.code, 0 | 3 | 7 | 9);
-            self.data(&json!({"ok": ok, "code": reply.code, "data": reply.data, "warnings": reply.warnings}).to_string());
+            let mut line = json!({"ok": ok, "code": reply.code, "data": reply.data, "warnings": reply.warnings});
+            if !ok {
+                line["error"] = error::of_reply(reply);
+            }
+            self.data(&line.to_string());
         } else {
             let text = render::reply(&args.verb, reply);
             if !text.is_empty() {

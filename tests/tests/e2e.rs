@@ -290,3 +290,65 @@ fn a_clock_fifty_years_off() {
     assert_eq!(a.digest(), b.digest());
     assert!(a.ok(&["list"])["observations"][0]["time"].as_str().unwrap() > "2070", "shown, never trusted");
 }
+
+/// Other programs call this: exactly one object on standard output, with an `error` whenever `ok` is false.
+#[test]
+fn programs_get_one_object_whatever_happens() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    for (args, code, kind) in [
+        (&["bogus"][..], 2, "usage"),
+        (&["add", "foo"], 2, "usage"),
+        (&["sync", "127.0.0.1:1", "--timeout", "1"], 4, "unreached"),
+        (&["show", "ffff"], 1, "not-found"),
+    ] {
+        let (got, reply) = a.json(args);
+        assert_eq!((got, reply["error"]["kind"].as_str(), &reply["ok"]), (code, Some(kind), &json!(false)), "{reply}");
+    }
+    // A newcomer that looks before it syncs is not told that it does not belong.
+    let service = a.serve();
+    let (code, reply) = b.json(&["sync", &service.address, "--dry-run"]);
+    assert_eq!(
+        (code, reply["data"]["targets"][0]["state"].as_str(), &reply["data"]["sync"]),
+        (0, Some("would-join"), &Value::Null),
+        "{reply}"
+    );
+}
+
+/// An old sighting that was edited today is news; and rows that cannot be listed as refused are not taken at all.
+#[test]
+fn the_log_is_newest_first_and_a_refused_import_takes_nothing() {
+    let root = folder();
+    let (a, _) = pair(root.path());
+    let old = a.ok(&["add", "--at", "1,1", "--time", "1999-01-01"])["observation"]["id"].clone();
+    a.ok(&["add", "--at", "2,2", "--time", "2099-01-01"]);
+    a.ok(&["edit", old.as_str().unwrap(), "species=ibis"]);
+    let entry = a.ok(&["log", "--limit", "1"])["entries"][0].clone();
+    assert_eq!((&entry["id"], &entry["set"][0]["value"]), (&old, &json!("ibis")));
+    let file = root.path().join("rows.csv");
+    write_rows(&file, 0, 3);
+    let (code, _) = a.json(&["import", file.to_str().unwrap(), "--rejects", "/nowhere/rejects.csv"]);
+    assert_eq!((code, &a.ok(&["list"])["count"]), (1, &json!(2)));
+}
+
+#[test]
+fn a_conflict_is_settled_only_with_one_of_its_values() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let id = a.ok(&["add", "--at", "1,1", "--time", "2025-01-01"])["observation"]["id"].as_str().unwrap().to_owned();
+    let service = a.serve();
+    b.ok(&["sync", &service.address]);
+    a.ok(&["edit", &id, "--at", "2,2", "--time", "2025-02-02"]);
+    b.ok(&["edit", &id, "--at", "-3,3", "--time", "2025-03-03"]);
+    b.ok(&["sync", &service.address]);
+    for (key, value) in [("at", "-1,-1"), ("where", "north"), ("where", "9,9")] {
+        let (code, reply) = b.json(&["conflicts", "resolve", &id, key, value]);
+        assert_eq!(code, 1, "{reply}");
+        assert!(reply["error"]["message"].as_str().unwrap().contains("none of the values"), "{reply}");
+    }
+    b.ok(&["conflicts", "resolve", &id, "where", "-3,3"]);
+    b.ok(&["conflicts", "resolve", &id, "at", "2025-02-02T00:00:00Z"]);
+    b.ok(&["sync", &service.address]);
+    let shown = a.ok(&["show", &id])["observations"][0].clone();
+    assert_eq!((&shown["lat"], &shown["time"], &shown["conflicts"]), (&json!(-3.0), &json!("2025-02-02T00:00:00Z"), &json!([])));
+}

@@ -12,6 +12,8 @@ pub struct CsvRows<R: Read> {
     reader: csv::Reader<R>,
     columns: Vec<(String, Meaning)>,
     record: csv::ByteRecord,
+    /// The reader counts a line that ends in CR LF when it comes to the next one.
+    crlf: bool,
     done: bool,
 }
 
@@ -25,6 +27,7 @@ impl<R: Read> CsvRows<R> {
             head.drain(..3);
         }
         let first = head.split(|b| *b == b'\n').next().unwrap_or_default();
+        let crlf = first.ends_with(b"\r");
         let count = |d: u8| first.iter().filter(|b| **b == d).count();
         let delimiter = [b',', b';', b'\t'].into_iter().rev().max_by_key(|d| count(*d)).unwrap_or(b',');
         let chained = std::io::Cursor::new(head).chain(input);
@@ -41,7 +44,7 @@ impl<R: Read> CsvRows<R> {
         if let Some(gone) = mapping.0.keys().find(|m| !columns.iter().any(|(name, _)| name == *m)) {
             return Err(FormatError::Structure { line: 1, column: 1, reason: format!("there is no column `{gone}` to map") });
         }
-        Ok(CsvRows { reader, columns, record: csv::ByteRecord::new(), done: false })
+        Ok(CsvRows { reader, columns, record: csv::ByteRecord::new(), crlf, done: false })
     }
 
     fn row(&self, line: u64) -> Result<Result<Row, RowFault>, FormatError> {
@@ -71,7 +74,7 @@ impl<R: Read> Iterator for CsvRows<R> {
         match self.reader.read_byte_record(&mut self.record) {
             Ok(false) => None,
             Ok(true) => {
-                let line = self.record.position().map_or(0, csv::Position::line);
+                let line = self.record.position().map_or(0, csv::Position::line) + u64::from(self.crlf);
                 if self.record.as_slice().len() > ROW_BYTES {
                     self.done = true;
                     let reason = "a row of more than 4 MiB; is a quote missing?".to_owned();
@@ -121,6 +124,16 @@ mod tests {
         let faults: Vec<(u64, String)> = rows.into_iter().filter_map(|r| r.err()).map(|f| (f.line, f.reason)).collect();
         assert_eq!(faults.iter().map(|f| f.0).collect::<Vec<_>>(), [3, 4, 5, 6]);
         assert!(faults[0].1.contains("latitude 91") && faults[2].1.contains("column `lat`"), "{faults:?}");
+    }
+
+    /// A spreadsheet's file told people to repair the line above the wrong one.
+    #[test]
+    fn lines_are_counted_alike_with_either_line_end() {
+        let text = "lat,lon,n\n1,2,a\n91,0,b\n1,2,c\n95,0,d\n";
+        for text in [text.to_owned(), text.replace('\n', "\r\n")] {
+            let lines: Vec<u64> = read(text.as_bytes()).unwrap().into_iter().filter_map(|r| r.err()).map(|f| f.line).collect();
+            assert_eq!(lines, [3, 5]);
+        }
     }
 
     #[test]

@@ -64,7 +64,11 @@ pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn
         let arrived = rows.iter().filter_map(|r| r["observations"]["new"].as_u64()).sum();
         node.after_large_unit(arrived)?;
     }
-    Ok(summary(number, rows))
+    let mut reply = summary(number, rows);
+    if request.dry_run {
+        reply.data["sync"] = Value::Null;
+    }
+    Ok(reply)
 }
 
 async fn resolve(node: &Node, typed: &str) -> Result<Target, NodeError> {
@@ -139,6 +143,8 @@ fn state(report: &LinkReport, probe: bool) -> &'static str {
     match (report.synced, report.reason, report.device) {
         (true, ..) if probe => "would-sync",
         (true, ..) => "synced",
+        // A probe does not carry the join that makes this device known there; the first real sync does.
+        (_, Some(CloseReason::NotMember), _) if probe => "would-join",
         (_, Some(CloseReason::NotMember), _) => "not-a-member",
         (_, Some(CloseReason::Configuration | CloseReason::Protocol), _) => "mismatch",
         (_, Some(CloseReason::Store), _) => "store-refused",
@@ -170,7 +176,9 @@ fn row(node: &Node, typed: &str, report: &LinkReport, probe: bool) -> Value {
         out["configuration_version"] = json!(hello.configuration_version);
         out["their_observations"] = json!(hello.observations);
     }
-    if let Some(reason) = report.reason.filter(|r| *r != CloseReason::Done) {
+    if out["state"] == "would-join" {
+        out["message"] = json!("the other device does not know this one yet; the first sync tells it");
+    } else if let Some(reason) = report.reason.filter(|r| *r != CloseReason::Done) {
         out["message"] = json!(reason.to_string());
     } else if let Some(lost) = &report.lost {
         out["message"] = json!(lost);
@@ -180,7 +188,7 @@ fn row(node: &Node, typed: &str, report: &LinkReport, probe: bool) -> Value {
 
 fn summary(number: u32, rows: Vec<Value>) -> Reply {
     let count = |wanted: &[&str]| rows.iter().filter(|r| wanted.iter().any(|w| r["state"] == *w)).count();
-    let good = count(&["synced", "would-sync"]);
+    let good = count(&["synced", "would-sync", "would-join"]);
     let code = match (good, rows.len()) {
         (g, n) if g == n && n > 0 => 0,
         (g, _) if g > 0 => 3,

@@ -99,21 +99,14 @@ pub(crate) fn list(node: &Node, list: &ListRequest) -> Answered {
 
 pub(crate) fn log(node: &Node, id: Option<&str>, limit: usize) -> Answered {
     let store = node.store();
-    let ids = match id {
-        Some(id) => vec![resolve_id(&store, id)?],
-        None => {
-            let all = store.list(&Filter { deleted: true, limit, ..Filter::default() })?;
-            all.observations.into_iter().map(|o| o.id).collect()
+    let entries = match id {
+        Some(id) => {
+            let mut one = store.history(&resolve_id(&store, id)?)?;
+            one.sort_by(|a, b| b.time_ms.cmp(&a.time_ms).then(a.hash.cmp(&b.hash)));
+            one
         }
+        None => store.recent(limit)?,
     };
-    let mut entries = Vec::new();
-    for id in ids {
-        entries.extend(store.history(&id)?);
-    }
-    entries.sort_by(|a, b| b.time_ms.cmp(&a.time_ms).then(a.hash.cmp(&b.hash)));
-    if id.is_none() && limit > 0 {
-        entries.truncate(limit);
-    }
     let rows: Vec<_> = entries
         .iter()
         .map(|e| {

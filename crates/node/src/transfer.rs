@@ -84,6 +84,10 @@ pub(crate) fn import(node: &Node, request: &ImportRequest) -> Answered {
             Err(fault) => ImportRow { line: fault.line, edit: Err(fault.reason) },
         })
     });
+    if let Some(rejects) = request.rejects.as_deref().map(Path::new) {
+        // A file that cannot be written is told before anything is taken.
+        File::create(rejects).map_err(|e| NodeError::file(rejects, e))?;
+    }
     let stats = if request.dry_run { count_only(&mut ready)? } else { store.import(&mut ready, now_ms())? };
     drop(store);
     node.after_large_unit(stats.created + stats.updated)?;

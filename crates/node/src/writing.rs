@@ -4,7 +4,7 @@ use crate::home::now_ms;
 use crate::reading::resolve_id;
 use crate::request::{AddRequest, EditRequest, InviteRequest, Reply};
 use crate::{Node, NodeError, show};
-use cairn_model::{Configuration, DocId, DocKey, Edit, FieldType, Instant, Observation, Place, Value};
+use cairn_model::{Configuration, DocId, DocKey, Edit, Instant, Observation, Place, Value};
 use cairn_store::Store;
 use cairn_trust::Role;
 use serde_json::json;
@@ -112,6 +112,16 @@ pub(crate) fn remove(node: &Node, ids: &[String], deleted: bool) -> Answered {
     Ok(Reply::new(json!({"observations": rows, "changed": changed})))
 }
 
+/// The value that was meant: as `conflicts` prints it, or a position as people type it.
+fn offered_value(offered: &[Value], typed: &str) -> Result<Value, NodeError> {
+    let geo = Place::parse_typed(typed).ok().map(|p| p.to_geo());
+    let meant = |v: &&Value| v.display() == typed || Some(v.display()) == geo;
+    offered.iter().find(meant).cloned().ok_or_else(|| {
+        let list: Vec<String> = offered.iter().map(Value::display).collect();
+        NodeError::input(format!("`{typed}` is none of the values to choose from: {}", list.join(" | ")))
+    })
+}
+
 /// Writes the chosen value on top of all concurrent ones; "deleted" takes `true` or `false`.
 pub(crate) fn resolve(node: &Node, id: &str, key: &str, value: &str) -> Answered {
     let mut store = node.store();
@@ -119,17 +129,18 @@ pub(crate) fn resolve(node: &Node, id: &str, key: &str, value: &str) -> Answered
     let view = store.observation(&id)?.ok_or_else(|| NodeError::NotFound { what: format!("observation {id}") })?;
     let entry = view.conflicts.iter().find(|c| c.key == key);
     let entry = entry.ok_or_else(|| NodeError::NotFound { what: format!("open conflict on `{key}` of {id}") })?;
-    let chosen = entry.values.iter().filter_map(|v| v.value.clone()).find(|v| v.display() == value);
-    let configuration = store.configuration();
-    let field = configuration.as_ref().as_ref().and_then(|c| c.field(key)).map(|f| f.kind.clone()).unwrap_or(FieldType::Text);
+    let offered: Vec<Value> = entry.values.iter().filter_map(|v| v.value.clone()).collect();
     let doc_key = match key {
         "category" | "at" | "where" | "note" | "deleted" => DocKey::decode(key),
         other => DocKey::Field(other.to_owned()),
     };
-    let typed = match (doc_key == DocKey::Deleted, chosen) {
-        (true, _) => (value == "true").then_some(Value::Bool(true)),
-        (false, Some(v)) => Some(v),
-        (false, None) => Some(field.parse(value).map_err(bad)?),
+    let typed = match doc_key {
+        DocKey::Deleted => match value {
+            "true" => Some(Value::Bool(true)),
+            "false" => None,
+            _ => return Err(NodeError::input("`deleted` is settled with true or false")),
+        },
+        _ => Some(offered_value(&offered, value)?),
     };
     let settled = match typed {
         // The same deletion again would be no change: settling writes it anew, on top of the unseen edit.

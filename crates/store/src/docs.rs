@@ -434,19 +434,36 @@ impl Store {
             let feed = &self.mem.feeds[at.feed as usize];
             let change = read_change(&v, &self.mem, at)?;
             let batch = (at.feed != self.mem.own_feed || at.seq <= feed.seq).then_some((feed.id, at.seq));
-            let set = change.ops.iter().filter_map(|op| {
-                let key = DocKey::decode(op.key.as_deref()?).label();
-                Some((key, if let cairn_model::OpAction::Put(value) = &op.action { Some(value.clone()) } else { None }))
-            });
-            out.push(LogEntry {
-                id: row.id,
-                hash: change.hash,
-                device: Some(feed.device),
-                time_ms: change.time_ms,
-                set: set.collect(),
-                batch,
-            });
+            out.push(log_entry(row.id, &change, feed.device, batch));
         }
+        Ok(out)
+    }
+
+    /// The newest changes of all observations by their authors' clocks, newest first; 0 is no limit.
+    pub fn recent(&self, limit: usize) -> Result<Vec<LogEntry>, StoreError> {
+        let v = self.view()?;
+        let most = if limit == 0 { usize::MAX } else { limit };
+        let mut out = Vec::new();
+        for open in &self.mem.open.changes {
+            let change = Change::parse(&open.bytes).map_err(|_| StoreError::Damaged("open change"))?;
+            out.push((open.kind, log_entry(open.id, &change, self.mem.device, None)));
+        }
+        for (n, feed) in self.mem.feeds.iter().enumerate() {
+            let enough = out.len().saturating_add(most);
+            for seq in (feed.base..=feed.seq).rev() {
+                if out.len() >= enough {
+                    break;
+                }
+                let batch = read_batch(&v, &self.mem, n as u32, seq)?;
+                // What does not read is void; `check` tells of it.
+                for (item, change) in batch.changes(&batch.actors(&self.mem.project, &feed.device)).unwrap_or_default() {
+                    out.extend(item.doc_kind().map(|kind| (kind, log_entry(item.doc, &change, feed.device, Some((feed.id, seq))))));
+                }
+            }
+        }
+        let mut out: Vec<LogEntry> = out.into_iter().filter(|(kind, _)| *kind == DocKind::Observation).map(|(_, e)| e).collect();
+        out.sort_by(|a, b| b.time_ms.cmp(&a.time_ms).then(a.hash.cmp(&b.hash)));
+        out.truncate(most);
         Ok(out)
     }
 
@@ -462,6 +479,14 @@ impl Store {
         out.sort_by(|a, b| (a.id, &a.key).cmp(&(b.id, &b.key)));
         Ok(out)
     }
+}
+
+fn log_entry(id: DocId, change: &Change, device: DeviceId, batch: Option<(cairn_model::FeedId, u64)>) -> LogEntry {
+    let set = change.ops.iter().filter_map(|op| {
+        let key = DocKey::decode(op.key.as_deref()?).label();
+        Some((key, if let cairn_model::OpAction::Put(value) = &op.action { Some(value.clone()) } else { None }))
+    });
+    LogEntry { id, hash: change.hash, device: Some(device), time_ms: change.time_ms, set: set.collect(), batch }
 }
 
 /// "Deleted here, edited there": heads that have not seen the winning deletion.
