@@ -44,7 +44,8 @@ fn two_devices_edit_apart_and_converge() {
     }
     b.ok(&["conflicts", "resolve", &x, "species", "peccary"]);
     b.ok(&["conflicts", "resolve", &y, "deleted", "true"]);
-    b.ok(&["sync", &service.address]);
+    // By name, at the address where she was met.
+    assert_eq!(b.ok(&["sync", "Ana"])["targets"][0]["state"], "synced");
     assert_eq!(a.ok(&["conflicts"])["conflicts"], json!([]));
     assert_eq!(a.ok(&["show", &x])["observations"][0]["fields"]["species"], "peccary");
     let nothing = b.ok(&["sync", &service.address])["targets"][0].clone();
@@ -329,6 +330,28 @@ fn the_log_is_newest_first_and_a_refused_import_takes_nothing() {
     write_rows(&file, 0, 3);
     let (code, _) = a.json(&["import", file.to_str().unwrap(), "--rejects", "/nowhere/rejects.csv"]);
     assert_eq!((code, &a.ok(&["list"])["count"]), (1, &json!(2)));
+}
+
+/// What a sync tells is what it did here: made, deleted and restored elsewhere is one new observation.
+#[test]
+fn a_sync_counts_observations_not_changes() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        ids.push(a.ok(&["add", "--at", &format!("1,{n}")])["observation"]["id"].as_str().unwrap().to_owned());
+    }
+    let service = a.serve();
+    // A link that is live cuts at every commit, so that each step is a batch of its own.
+    let d = Device::new(root.path(), "d");
+    d.ok(&["join", &a.ticket()]);
+    d.ok(&["sync", &service.address]);
+    a.ok(&["rm", &ids[0], &ids[1]]);
+    d.ok(&["sync", &service.address]);
+    a.ok(&["restore", &ids[0]]);
+    let done = b.ok(&["sync", &service.address]);
+    assert_eq!(done["targets"][0]["observations"], json!({"new": 2, "changed": 0, "deleted": 0}));
+    assert_eq!(b.ok(&["list", "--sync", done["sync"].as_str().unwrap()])["count"], 2);
 }
 
 #[test]

@@ -28,11 +28,11 @@ pub struct IngestStats {
     /// Of the held: waiting, quarantined or void.
     pub set_apart: u64,
     /// Observations new here.
-    pub new: u64,
+    pub new: i64,
     /// Observations changed.
-    pub changed: u64,
+    pub changed: i64,
     /// Observations deleted.
-    pub deleted: u64,
+    pub deleted: i64,
 }
 
 /// The result of [`Store::ingest`].
@@ -55,13 +55,13 @@ impl IngestStats {
             (&mut self.dropped, other.dropped),
             (&mut self.gaps, other.gaps),
             (&mut self.set_apart, other.set_apart),
-            (&mut self.new, other.new),
-            (&mut self.changed, other.changed),
-            (&mut self.deleted, other.deleted),
         ];
         for (mine, more) in pairs {
             *mine += more;
         }
+        self.new += other.new;
+        self.changed += other.changed;
+        self.deleted += other.deleted;
     }
 }
 
@@ -270,25 +270,39 @@ fn apply_batch(
         }
         let effect = put_back(t, mem, &taken)?;
         if let (Some(effect), DocKind::Observation) = (effect, kind) {
-            match effect {
-                SyncEffect::New => stats.new += 1,
-                SyncEffect::Changed => stats.changed += 1,
-                SyncEffect::Deleted => stats.deleted += 1,
-            }
-            if let Some(sync) = sync {
-                note_effect(t, sync, taken.number, effect)?;
-            }
+            count_effect(t, sync, taken.number, effect, stats)?;
         }
     }
     Ok(())
 }
 
-/// A document that is new in this sync stays "new" when a later batch of the same sync edits it.
-fn note_effect(t: &mut Tables<'_>, sync: u32, number: u32, effect: SyncEffect) -> Result<(), StoreError> {
-    let key = (u64::from(sync) << 32) | u64::from(number);
-    let before = t.sync_docs.get(key)?.map(|e| e.value());
-    if !(before == Some(SyncEffect::New as u8) && effect == SyncEffect::Changed) {
-        t.sync_docs.insert(key, effect as u8)?;
+/// Counts what a sync did to an observation as a whole: made and deleted elsewhere before it came here is nothing.
+fn count_effect(t: &mut Tables<'_>, sync: Option<u32>, number: u32, effect: SyncEffect, stats: &mut IngestStats) -> Result<(), StoreError> {
+    use SyncEffect::{Changed, Deleted, New};
+    let key = sync.map(|sync| (u64::from(sync) << 32) | u64::from(number));
+    let before = match key {
+        Some(key) => t.sync_docs.get(key)?.map(|e| SyncEffect::from_number(e.value())),
+        None => None,
+    };
+    let after = match (before, effect) {
+        (None, effect) => Some(effect),
+        (Some(New), Deleted) => None,
+        (Some(New), _) => Some(New),
+        (Some(_), Deleted) => Some(Deleted),
+        (Some(_), _) => Some(Changed),
+    };
+    for (effect, by) in [(before, -1), (after, 1)] {
+        match effect {
+            Some(New) => stats.new += by,
+            Some(Changed) => stats.changed += by,
+            Some(Deleted) => stats.deleted += by,
+            None => {}
+        }
+    }
+    match (key, after) {
+        (Some(key), Some(after)) => drop(t.sync_docs.insert(key, after as u8)?),
+        (Some(key), None) => drop(t.sync_docs.remove(key)?),
+        (None, _) => {}
     }
     Ok(())
 }
