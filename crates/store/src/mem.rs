@@ -5,7 +5,7 @@ use crate::local::OpenBatch;
 use crate::tables::{Tables, View, from_bytes, to_bytes};
 use crate::{Entropy, StoreError};
 use cairn_model::{ActorId, Configuration, DeviceId, DocId, DocKind, ProjectId};
-use cairn_trust::{ControlOp, DeviceKeys, EpochId, EpochKey, Genesis, Membership, OpBody, RecoveryWords, Role, Ticket, actor_id, evaluate};
+use cairn_trust::{ControlOp, DeviceKeys, EpochId, EpochKey, Genesis, Membership, RecoveryWords, Role, Ticket, actor_id, evaluate};
 use redb::{Database, ReadableTable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -415,7 +415,7 @@ impl Store {
         Ok(fresh.len())
     }
 
-    /// `true` when the operation that founded the project names a member.
+    /// `true` if the control log as it is here lets the device in.
     pub fn is_member(&self, device: &DeviceId) -> bool {
         self.mem.membership.role(device).is_some()
     }
@@ -426,11 +426,6 @@ impl Store {
             Some(m) => m.name.clone(),
             None => device.to_string()[..8].to_owned(),
         }
-    }
-
-    /// `true` if `op` is one this version interprets.
-    pub fn interprets(op: &ControlOp) -> bool {
-        !matches!(op.body, OpBody::Other(_))
     }
 }
 

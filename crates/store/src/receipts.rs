@@ -7,7 +7,6 @@ use cairn_model::DeviceId;
 use cairn_trust::{Receipt, Tip};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 /// Where and when a device was last met; hints only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -118,10 +117,5 @@ impl Store {
             out.push((DeviceId(*device.value()), from_bytes(known.value(), "address")?));
         }
         Ok(out)
-    }
-
-    /// Feeds' authors that wrote anything here.
-    pub fn authors_held(&self) -> BTreeSet<DeviceId> {
-        self.mem.feeds.iter().filter(|f| f.seq >= f.base).map(|f| f.device).collect()
     }
 }
