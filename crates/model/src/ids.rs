@@ -85,6 +85,25 @@ id!(
     UnitId, 16
 );
 
+impl DeviceId {
+    /// The first 8 bytes: names a device among those of one project.
+    pub fn short(&self) -> [u8; 8] {
+        let mut short = [0; 8];
+        short.copy_from_slice(&self.0[..8]);
+        short
+    }
+
+    /// Six groups of five digits for people to compare, in any script and by voice: some 99 bits.
+    pub fn digits(&self) -> String {
+        let mut hasher = blake3::Hasher::new_derive_key("cairn device digits v1");
+        hasher.update(&self.0);
+        let mut bytes = [0; 48];
+        hasher.finalize_xof().fill(&mut bytes);
+        let (groups, _) = bytes.as_chunks::<8>();
+        groups.iter().map(|g| format!("{:05}", u64::from_le_bytes(*g) % 100_000)).collect::<Vec<_>>().join("-")
+    }
+}
+
 /// What a document holds. The numbers are part of format 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
 #[repr(u8)]

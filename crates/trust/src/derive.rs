@@ -44,3 +44,30 @@ pub fn discovery_tag(discovery: &[u8; 32], nonce: &[u8]) -> [u8; 6] {
     tag.copy_from_slice(&full[..6]);
     tag
 }
+
+/// A knock: what a dialler shows before anything else, so that a device presents its key to nobody who does not know `key`
+/// (the discovery key, or one of [`invitation_knock_key`] and [`code_knock_key`]). `nonce` is fresh for every dial.
+pub fn knock(key: &[u8; 32], nonce: &[u8; 8]) -> [u8; 16] {
+    first16(derive("cairn knock v1", &[key, nonce]))
+}
+
+/// Known to members and to who holds the invitation; by the invitation's public key.
+pub fn invitation_knock_key(invitation: &[u8; 32]) -> [u8; 32] {
+    derive("cairn invitation knock v1", &[invitation])
+}
+
+/// Of a short code's first number, while it is open. Public in effect: it only finds the device that shows the code.
+pub fn code_knock_key(nameplate: u8) -> [u8; 32] {
+    derive("cairn code knock v1", &[&[nameplate]])
+}
+
+/// Six digits that both ends of one channel show, so that people can see that they speak to each other.
+pub fn check_digits(exporter: &[u8; 32]) -> String {
+    let full = derive("cairn check digits v1", &[exporter]);
+    format!("{:06}", u64::from_le_bytes([full[0], full[1], full[2], full[3], full[4], full[5], full[6], full[7]]) % 1_000_000)
+}
+
+/// Seals what a device keeps for itself; of its key seed.
+pub fn storage_key(seed: &[u8; 32]) -> [u8; 32] {
+    derive("cairn storage key v1", &[seed])
+}

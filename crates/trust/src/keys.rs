@@ -26,6 +26,11 @@ impl DeviceKeys {
         Self { seed, sign, kem }
     }
 
+    /// The private half of the agreement key.
+    pub(crate) fn agreement_secret(&self) -> [u8; 32] {
+        self.kem.to_bytes()
+    }
+
     /// What to keep in the key file.
     pub fn seed(&self) -> &SecretSeed {
         &self.seed
@@ -88,6 +93,15 @@ impl RecoveryWords {
 
     /// The public key that genesis names.
     pub fn public_key(&self) -> [u8; 32] {
-        SigningKey::from_bytes(&derive("cairn recovery key v1", &[&self.entropy])).verifying_key().to_bytes()
+        self.key().verifying_key().to_bytes()
+    }
+
+    /// Signs a hash that was made under its own context.
+    pub fn sign(&self, hash: &[u8; 32]) -> Signature {
+        self.key().sign(hash).to_bytes()
+    }
+
+    fn key(&self) -> SigningKey {
+        SigningKey::from_bytes(&derive("cairn recovery key v1", &[&self.entropy]))
     }
 }

@@ -6,8 +6,10 @@
 mod batch;
 mod cbor;
 mod chunk;
+mod code;
 mod control;
 mod derive;
+mod epoch;
 mod frontier;
 mod keys;
 pub mod limits;
@@ -16,9 +18,16 @@ mod ticket;
 
 pub use batch::{Batch, BatchError, BatchHash, Header, Item, Unit, UnitKind};
 pub use chunk::{ChunkError, ChunkHash, ChunkKind, EpochId, EpochKey, chunk_kind, open, seal};
-pub use control::{ControlError, ControlHash, ControlOp, Genesis, Invite, Join, Member, Membership, OpBody, Role, evaluate};
-pub use derive::{actor_id, branch_id, discovery_tag, feed_id, link_proof};
+pub use control::{
+    Accepted, Add, ControlError, ControlHash, ControlOp, Convey, Ended, EpochOp, EpochState, Former, Genesis, Invitation, Invite, InviteMode,
+    Issuer, Join, Log, Member, Membership, OpBody, Pending, Policy, ROLES, Refusal, Remove, RemoveMode, Right, Rights, Role, SetRole, evaluate,
+};
+pub use code::{Code, CodeError, Pairing};
+pub use derive::{
+    actor_id, branch_id, check_digits, code_knock_key, discovery_tag, feed_id, invitation_knock_key, knock, link_proof, storage_key,
+};
+pub use epoch::{BOX_BYTES, Keyring, SealedKeys, mint, open_conveyed, open_epoch, seal_conveyed};
 pub use frontier::{Digest, Frontier, Tip, digest};
 pub use keys::{DeviceKeys, RecoveryWords, SecretSeed, Signature, verify};
 pub use receipt::{Receipt, ReceiptError};
-pub use ticket::{Ticket, TicketError};
+pub use ticket::{Tells, Ticket, TicketError};

@@ -20,8 +20,12 @@ pub const SEEN_TIPS: usize = 16;
 pub const NONCES: usize = 256;
 /// Control heads a batch header may name.
 pub const CONTROL_HEADS: usize = 64;
-/// Bytes of one control operation.
-pub const CONTROL_OP_BYTES: usize = 16 << 10;
+/// Bytes of one control operation: a read key boxed to 512 readers is the largest.
+pub const CONTROL_OP_BYTES: usize = 64 << 10;
+/// Feeds a removal may name cuts for: the feeds of one device.
+pub const CUT_TIPS: usize = 256;
+/// Readers of one epoch.
+pub const READERS: usize = 512;
 /// Bytes of control log taken from a device that has not yet shown it belongs.
 pub const CONTROL_LOG_BYTES: usize = 1 << 20;
 /// Feeds in one frontier: 200 devices with room for incarnations.

