@@ -24,7 +24,7 @@ impl Store {
         let mut findings = Vec::new();
         let planned: u64 = self.mem.feeds.iter().map(|f| f.seq + 1 - f.base).sum();
         let mut done = 0;
-        let mut accepted: BTreeMap<DocId, u64> = BTreeMap::new();
+        let (mut accepted, mut apart): (BTreeMap<DocId, u64>, BTreeMap<DocId, u64>) = Default::default();
         for (n, feed) in self.mem.feeds.iter().enumerate() {
             let mut prev = None;
             for seq in feed.base..=feed.seq {
@@ -46,9 +46,15 @@ impl Store {
                             add("does not follow the one before");
                         }
                         prev = Some(batch.hash);
-                        if row.verdict == Verdict::Accepted {
+                        let count = match row.verdict {
+                            Verdict::Accepted => Some(&mut accepted),
+                            // Accepted work brings in quarantined changes that it builds on.
+                            Verdict::Quarantined => Some(&mut apart),
+                            _ => None,
+                        };
+                        if let Some(count) = count {
                             for item in &batch.header.items {
-                                *accepted.entry(item.doc).or_default() += u64::from(item.changes);
+                                *count.entry(item.doc).or_default() += u64::from(item.changes);
                             }
                         }
                     }
@@ -58,11 +64,16 @@ impl Store {
         for open in &self.mem.open.changes {
             *accepted.entry(open.id).or_default() += 1;
         }
-        self.check_documents(&accepted, &mut findings)?;
+        self.check_documents(&accepted, &apart, &mut findings)?;
         Ok(findings)
     }
 
-    fn check_documents(&self, accepted: &BTreeMap<DocId, u64>, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
+    fn check_documents(
+        &self,
+        accepted: &BTreeMap<DocId, u64>,
+        apart: &BTreeMap<DocId, u64>,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), StoreError> {
         let v = self.view()?;
         let mut listed = 0u64;
         let mut shown = 0u64;
@@ -72,8 +83,9 @@ impl Store {
             let mut add = |what: String| findings.push(Finding { place: format!("document {}", row.id), what });
             listed += 1;
             let here = (row.applied.len() + row.waiting.len()) as u64;
-            if accepted.get(&row.id).copied().unwrap_or(0) < here {
-                add(format!("has {here} changes, its batches name {}", accepted.get(&row.id).copied().unwrap_or(0)));
+            let named: u64 = [accepted, apart].iter().filter_map(|m| m.get(&row.id)).sum();
+            if named < here {
+                add(format!("has {here} changes, its batches name {named}"));
             }
             let id_row = v.doc_ids.get(&crate::docs::doc_key(row.kind, &row.id))?.map(|n| n.value());
             if id_row != Some(number.value()) {

@@ -46,7 +46,7 @@ impl DocRow {
         Self { kind, id, applied: Vec::new(), waiting: Vec::new(), creator: None, state: DocState::default() }
     }
 
-    fn knows(&self, hash: &ChangeHash) -> bool {
+    pub(crate) fn knows(&self, hash: &ChangeHash) -> bool {
         self.applied.iter().chain(&self.waiting).any(|r| r.hash == *hash)
     }
 

@@ -51,6 +51,20 @@ pub enum StoreError {
         /// What was tried.
         act: &'static str,
     },
+    /// This device was removed from the project.
+    #[error("this device was removed from the project by {by} ({mode})")]
+    Removed {
+        /// Display name of who removed it.
+        by: String,
+        /// Why, in a word.
+        mode: &'static str,
+    },
+    /// The read keys have not arrived.
+    #[error("no read key for this device is among what arrived")]
+    NoKeys,
+    /// What was asked of the control log does not fit it.
+    #[error("{0}")]
+    Control(String),
     /// The document is at its size limit.
     #[error("the observation has {bytes} bytes; at most {most} are allowed")]
     DocumentSize {

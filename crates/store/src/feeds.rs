@@ -163,7 +163,14 @@ impl Store {
 
     /// Equal on two devices if and only if they hold the same.
     pub fn digest(&self) -> Result<Digest, StoreError> {
-        Ok(digest(&self.mem.membership.heads, &self.frontier()?, &self.mem.open.hashes()))
+        let mut heads = self.mem.membership.heads.clone();
+        let (own, latest) = (self.mem.configuration_lineage(), self.mem.membership.lineage());
+        if own != latest {
+            // Who has not followed a switch of configuration holds the same and counts less of it.
+            let behind = blake3::derive_key("cairn behind v1", &own.unwrap_or(cairn_model::DocId([0; 16])).0);
+            heads.push(cairn_trust::ControlHash(behind));
+        }
+        Ok(digest(&heads, &self.frontier()?, &self.mem.open.hashes()))
     }
 
     /// Feeds held, with their authors.

@@ -1,14 +1,15 @@
 //! Chunks from elsewhere: checked in the order of FORMAT.md, held, judged, applied, in one durable transaction.
 
-use crate::docs::{ChangeRef, SyncEffect, apply_change, put_back, read_batch, read_change, rebuild, take};
+use crate::docs::{ChangeRef, SyncEffect, apply_change, put_back, take};
 use crate::feeds::{BatchRow, FeedRow, Slot, Verdict, batch_key, chain_name, new_chain, place};
-use crate::mem::{DATA_FORMAT, Mem};
+use crate::judge::{Judged, judge, judge_again, set_apart, vouch};
+use crate::mem::Mem;
 use crate::tables::{Tables, from_bytes, to_bytes};
 use crate::{Store, StoreError};
-use cairn_model::{Change, DeviceId, DocId, DocKind, ProjectId};
-use cairn_trust::{Batch, Item, Role, Tip, chunk_kind, open};
-use redb::ReadableTable;
-use std::collections::{BTreeMap, BTreeSet};
+use cairn_model::{Change, DeviceId, DocKind, ProjectId};
+use cairn_trust::{Batch, Item, Tip, chunk_kind, open};
+use redb::{ReadableTable, ReadableTableMetadata};
+use std::collections::BTreeMap;
 
 /// What became of a set of chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +66,16 @@ impl IngestStats {
     }
 }
 
+/// What came of unsealing one chunk.
+enum Unsealed {
+    /// The seal held.
+    Open(Opened),
+    /// Its read key is not here (yet): to be sent again.
+    NoKey,
+    /// No chunk of this project.
+    Foreign,
+}
+
 /// A chunk whose seal held.
 struct Opened {
     chunk: Vec<u8>,
@@ -85,16 +96,21 @@ impl Store {
     /// dropped and counted; what is held is judged and, if accepted, applied. `sync` records which observations changed.
     pub fn ingest(&mut self, chunks: Vec<Vec<u8>>, sync: Option<u32>) -> Result<Ingested, StoreError> {
         let mut stats = IngestStats::default();
-        let total = chunks.len() as u64;
         let mem = &self.mem;
-        let opened: Vec<Opened> = parallel(chunks, |chunk| open_one(mem, chunk)).into_iter().flatten().collect();
-        stats.dropped += total - opened.len() as u64;
+        let mut opened = Vec::with_capacity(chunks.len());
+        for unsealed in parallel(chunks, |chunk| open_one(mem, chunk)) {
+            match unsealed {
+                Unsealed::Open(chunk) => opened.push(chunk),
+                Unsealed::NoKey => stats.gaps += 1,
+                Unsealed::Foreign => stats.dropped += 1,
+            }
+        }
         let authors = self.authors(&opened);
         let jobs: Vec<(Opened, Option<DeviceId>)> = opened.into_iter().zip(authors).collect();
         let project = &self.mem.project;
         let verified = parallel(jobs, |(opened, device)| verify_one(project, opened, device));
-        let lineage = self.mem.configuration_lineage();
-        let touched_configuration = verified.iter().flatten().any(|v| v.opened.batch.header.items.iter().any(|i| Some(i.doc) == lineage));
+        let configuration = |i: &Item| i.doc_kind() == Some(DocKind::Configuration);
+        let touched_configuration = verified.iter().flatten().any(|v| v.opened.batch.header.items.iter().any(configuration));
         stats.dropped += verified.iter().filter(|v| v.is_none()).count() as u64;
         let own = self.mem.feeds[self.mem.own_feed as usize].id;
         let (tips, own_grew) = self.write(|t, mem, ctx| {
@@ -140,19 +156,6 @@ impl Store {
         out
     }
 
-    /// Batches held but set apart, with why: (feed, sequence, verdict).
-    pub fn set_apart(&self) -> Result<Vec<(FeedRow, u64, Verdict)>, StoreError> {
-        let v = self.view()?;
-        let mut out = Vec::new();
-        for row in v.pending.iter()? {
-            let key = row?.0.value();
-            let bytes = v.batches.get(key)?.ok_or(StoreError::Damaged("batch"))?;
-            let batch: BatchRow = from_bytes(bytes.value(), "batch")?;
-            out.push((self.mem.feeds[(key >> 40) as usize].clone(), key & 0xff_ffff_ffff, batch.verdict));
-        }
-        Ok(out)
-    }
-
     /// Observations a sync changed here.
     pub fn sync_effects(&self, sync: u32) -> Result<Vec<(cairn_model::DocId, SyncEffect)>, StoreError> {
         let v = self.view()?;
@@ -183,14 +186,17 @@ impl Store {
     }
 }
 
-fn open_one(mem: &Mem, chunk: Vec<u8>) -> Option<Opened> {
-    let (kind, epoch) = chunk_kind(&chunk).ok()?;
-    if kind != cairn_trust::ChunkKind::Batch as u8 {
-        return None;
+fn open_one(mem: &Mem, chunk: Vec<u8>) -> Unsealed {
+    let key = match chunk_kind(&chunk) {
+        Ok((kind, epoch)) if kind == cairn_trust::ChunkKind::Batch as u8 => mem.epochs.get(&epoch),
+        _ => return Unsealed::Foreign,
+    };
+    let Some(key) = key else { return Unsealed::NoKey };
+    let batch = open(&mem.project, key, &chunk).ok().and_then(|body| Batch::decode(&mem.project, &body).ok());
+    match batch.filter(|b| b.payload.is_some()) {
+        Some(batch) => Unsealed::Open(Opened { chunk, batch }),
+        None => Unsealed::Foreign,
     }
-    let body = open(&mem.project, mem.epochs.get(&epoch)?, &chunk).ok()?;
-    let batch = Batch::decode(&mem.project, &body).ok()?;
-    batch.payload.is_some().then_some(Opened { chunk, batch })
 }
 
 fn verify_one(project: &ProjectId, opened: Opened, device: Option<DeviceId>) -> Option<Verified> {
@@ -228,7 +234,8 @@ fn hold(t: &mut Tables<'_>, mem: &mut Mem, v: Verified, sync: Option<u32>, stats
         }
     };
     let seq = batch.header.seq;
-    let verdict = judge(mem, batch, &device, v.changes.is_some());
+    let place = Judged { chain, device, reads: v.changes.is_some() };
+    let verdict = judge(t, mem, batch, &place)?;
     let row = BatchRow { hash: batch.hash.0, verdict, changes: batch.hashes.len() as u32, unit: batch.header.unit.id };
     let key = batch_key(chain, seq);
     t.chunks.insert(key, &v.opened.chunk[..])?;
@@ -241,15 +248,26 @@ fn hold(t: &mut Tables<'_>, mem: &mut Mem, v: Verified, sync: Option<u32>, stats
     stats.bytes += v.opened.chunk.len() as u64;
     match (verdict, v.changes) {
         (Verdict::Accepted, Some(changes)) => apply_batch(t, mem, chain, seq, changes, sync, stats)?,
-        _ => {
+        (_, changes) => {
             t.pending.insert(key, ())?;
             stats.set_apart += 1;
+            if verdict == Verdict::Quarantined {
+                set_apart(t, mem, chain, seq, &changes.unwrap_or_default())?;
+            }
         }
+    }
+    if !t.pending.is_empty()? && !mem.membership.members_edit_others(&mem.control, &mem.membership.heads) {
+        // Who made what may be clearer now.
+        judge_again(t, mem, &[])?;
+    }
+    if mem.membership.is_cut(&device) && mem.feeds.iter().filter(|f| f.id == mem.feeds[chain as usize].id).count() > 1 {
+        // A cut names a batch: now that another branch is here, it may mean the other one.
+        judge_again(t, mem, &[device])?;
     }
     Ok(Some(chain))
 }
 
-fn apply_batch(
+pub(crate) fn apply_batch(
     t: &mut Tables<'_>,
     mem: &mut Mem,
     chain: u32,
@@ -268,6 +286,7 @@ fn apply_batch(
         while let Some((index, (_, change))) = changes.next_if(|(_, (next, _))| *next == item) {
             apply_change(t, mem, &mut taken.row, &change, at(index, &change))?;
         }
+        vouch(t, mem, &mut taken.row)?;
         let effect = put_back(t, mem, &taken)?;
         if let (Some(effect), DocKind::Observation) = (effect, kind) {
             count_effect(t, sync, taken.number, effect, stats)?;
@@ -304,88 +323,6 @@ fn count_effect(t: &mut Tables<'_>, sync: Option<u32>, number: u32, effect: Sync
         (Some(key), None) => drop(t.sync_docs.remove(key)?),
         (None, _) => {}
     }
-    Ok(())
-}
-
-/// The verdict: a pure function of the batch and the set of control operations. `reads`: its content keeps the rules.
-fn judge(mem: &Mem, batch: &Batch, device: &DeviceId, reads: bool) -> Verdict {
-    let h = &batch.header;
-    let knows_all = h.control.iter().all(|c| mem.control.iter().any(|op| op.hash == *c));
-    let lineage = mem.configuration_lineage() == Some(h.configuration);
-    let unknown_kind = h.items.iter().any(|i| i.doc_kind().is_none());
-    if batch.critical || h.format.0 > DATA_FORMAT.0 || unknown_kind || !knows_all || !lineage {
-        return Verdict::Waiting;
-    }
-    if !reads {
-        return Verdict::Void;
-    }
-    let Some(role) = mem.membership.role(device) else { return Verdict::Quarantined };
-    let allowed = h.items.iter().all(|i| match i.doc_kind() {
-        Some(DocKind::Observation) => role.writes_observations(),
-        Some(DocKind::Configuration) => Role::writes_configuration(role) && Some(i.doc) == mem.configuration_lineage(),
-        None => false,
-    });
-    if allowed { Verdict::Accepted } else { Verdict::Quarantined }
-}
-
-/// After new control operations: what was set apart, and all of `devices` (whose role changed), is judged again.
-/// Documents that lose a batch are made anew from what is left.
-pub(crate) fn judge_again(t: &mut Tables<'_>, mem: &mut Mem, devices: &[DeviceId]) -> Result<(), StoreError> {
-    let mut keys: Vec<u64> = t.pending.iter()?.map(|r| Ok(r?.0.value())).collect::<Result<_, StoreError>>()?;
-    for (n, feed) in mem.feeds.iter().enumerate().filter(|(_, f)| devices.contains(&f.device)) {
-        keys.extend((feed.base..=feed.seq).map(|seq| batch_key(n as u32, seq)));
-    }
-    keys.sort_unstable();
-    keys.dedup();
-    let mut lost = BTreeSet::new();
-    for key in keys {
-        judge_one(t, mem, key, &mut lost)?;
-    }
-    for (kind, doc) in lost {
-        remake(t, mem, kind, &doc)?;
-    }
-    Ok(())
-}
-
-fn judge_one(t: &mut Tables<'_>, mem: &mut Mem, key: u64, lost: &mut BTreeSet<(DocKind, DocId)>) -> Result<(), StoreError> {
-    let (chain, seq) = ((key >> 40) as u32, key & 0xff_ffff_ffff);
-    let mut row: BatchRow = from_bytes(t.batches.get(key)?.ok_or(StoreError::Damaged("batch"))?.value(), "batch")?;
-    let batch = read_batch(t, mem, chain, seq)?;
-    let device = mem.feeds[chain as usize].device;
-    let changes = batch.changes(&batch.actors(&mem.project, &device)).ok();
-    let before = std::mem::replace(&mut row.verdict, judge(mem, &batch, &device, changes.is_some()));
-    if before == row.verdict {
-        return Ok(());
-    }
-    t.batches.insert(key, &to_bytes(&row)[..])?;
-    match (row.verdict, changes) {
-        (Verdict::Accepted, Some(changes)) => {
-            t.pending.remove(key)?;
-            apply_batch(t, mem, chain, seq, changes, None, &mut IngestStats::default())?;
-        }
-        _ => {
-            t.pending.insert(key, ())?;
-            if before == Verdict::Accepted {
-                lost.extend(batch.header.items.iter().filter_map(|i| Some((i.doc_kind()?, i.doc))));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Makes a document from those of its changes whose batches are accepted now.
-fn remake(t: &mut Tables<'_>, mem: &mut Mem, kind: DocKind, doc: &DocId) -> Result<(), StoreError> {
-    let mut taken = take(t, mem, kind, doc)?;
-    let mut kept = Vec::new();
-    for at in taken.row.applied.iter().chain(&taken.row.waiting) {
-        let open = at.feed == mem.own_feed && at.seq == mem.feeds[at.feed as usize].seq + 1;
-        let stored = t.batches.get(batch_key(at.feed, at.seq))?.map(|b| from_bytes::<BatchRow>(b.value(), "batch")).transpose()?;
-        if open || stored.is_some_and(|b| b.verdict == Verdict::Accepted) {
-            kept.push((*at, read_change(t, mem, at)?));
-        }
-    }
-    rebuild(&mut taken.row, kept);
-    put_back(t, mem, &taken)?;
     Ok(())
 }
 

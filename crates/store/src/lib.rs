@@ -1,12 +1,15 @@
 #![doc = include_str!("../FORMAT.md")]
 
 mod check;
+mod control;
+mod govern;
 mod docs;
 mod entropy;
 mod error;
 mod feeds;
 mod files;
 mod ingest;
+mod judge;
 mod local;
 mod mem;
 mod query;
@@ -14,12 +17,15 @@ mod receipts;
 mod tables;
 
 pub use check::Finding;
+pub use control::{AddedControl, Entrance};
 pub use docs::{ConflictEntry, ConflictValue, DocView, LogEntry, SyncEffect};
 pub use entropy::{Entropy, OsEntropy};
 pub use error::StoreError;
 pub use feeds::{FeedRow, Run, Verdict};
 pub use files::{StoreFiles, create_file, open_file};
 pub use ingest::{IngestStats, Ingested};
+pub use govern::Removal;
+pub use judge::SetApart;
 pub use local::{ImportRow, ImportStats, RowRefusal};
 pub use mem::{NewProject, Reopen, Store};
 pub use query::{Bbox, Filter, Listing};

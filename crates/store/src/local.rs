@@ -176,7 +176,8 @@ impl Store {
         DocId(self.entropy.bytes())
     }
 
-    fn may_write(&self, kind: DocKind) -> Result<(), StoreError> {
+    pub(crate) fn may_write(&self, kind: DocKind) -> Result<(), StoreError> {
+        self.still_in()?;
         let role = self.mem.membership.role(&self.mem.device);
         let allowed = match kind {
             DocKind::Observation => role.is_some_and(Role::writes_observations),
@@ -208,6 +209,7 @@ impl Store {
         self.write(|t, mem, ctx| {
             let mut changed = 0;
             for (id, edit) in edits {
+                may_edit(t, mem, &id)?;
                 changed += usize::from(write_change(t, mem, ctx, DocKind::Observation, id, edit.into_wanted()?, now_ms)?.is_some());
             }
             Ok(changed)
@@ -219,6 +221,7 @@ impl Store {
         let key = cairn_model::DocKey::Deleted.encode();
         self.may_write(DocKind::Observation)?;
         self.write(|t, mem, ctx| {
+            may_edit(t, mem, id)?;
             // Setting a value that stands is no change; taking it away first makes one that has seen every head.
             let lifted = write_change(t, mem, ctx, DocKind::Observation, *id, vec![(key.clone(), None)], now_ms)?;
             let again = vec![(key, Some(Value::Bool(true)))];
@@ -270,6 +273,7 @@ fn import_row(
     stats: &mut ImportStats,
 ) -> Result<(), StoreError> {
     let line = row.line;
+    let others = |t: &Tables<'_>, mem: &Mem, id: &DocId| may_edit(t, mem, id).err().map(|e| e.to_string());
     let refused = |stats: &mut ImportStats, reason: String| {
         stats.rejected_count += 1;
         if stats.rejected.len() < REJECTS_KEPT {
@@ -283,12 +287,30 @@ fn import_row(
             return Ok(());
         }
     };
+    if let Some(reason) = others(t, mem, &id) {
+        refused(stats, reason);
+        return Ok(());
+    }
     match write_change(t, mem, ctx, DocKind::Observation, id, wanted, now_ms)? {
         Some(true) => stats.created += 1,
         Some(false) => stats.updated += 1,
         None => stats.unchanged += 1,
     }
     Ok(())
+}
+
+/// Where the project says so, a member edits only what it made.
+fn may_edit(t: &Tables<'_>, mem: &Mem, id: &DocId) -> Result<(), StoreError> {
+    let m = &mem.membership;
+    let role = m.role(&mem.device);
+    if role == Some(Role::Coordinator) || m.members_edit_others(&mem.control, &m.heads) {
+        return Ok(());
+    }
+    let there = t.doc_ids.get(&crate::docs::doc_key(DocKind::Observation, id))?.is_some();
+    if !there || crate::judge::has_made(t, mem, id, &mem.device)? {
+        return Ok(());
+    }
+    Err(StoreError::Role { role: role.map_or("no member", Role::word), act: "edit observations of others in this project" })
 }
 
 /// Adds a change to the open batch and its document. `Some(true)` if the document is new, `None` if nothing changed.
@@ -337,13 +359,14 @@ fn cut_unit(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, now_ms: i64, l
         }
         None => Unit { id: UnitId(ctx.entropy.bytes()), kind: UnitKind::Edits, index: 0, last: true },
     };
+    crate::control::ensure_epoch(t, mem, ctx)?;
     let feed = mem.feeds[mem.own_feed as usize].clone();
     let header = Header {
         feed: feed.id,
         seq: feed.seq + 1,
         prev: (feed.seq > 0).then_some(BatchHash(feed.tip)),
         origin: (feed.seq == 0).then_some((mem.device, mem.incarnation)),
-        control: mem.membership.heads.iter().take(limits::CONTROL_HEADS).copied().collect(),
+        control: crate::control::heads_to_name(mem),
         seen: seen_tips(t, mem)?,
         nonces: mem.open.nonces(),
         wall_ms: now_ms,
@@ -362,7 +385,7 @@ fn store_own(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, header: Heade
     let seq = header.seq;
     let changes: Vec<&[u8]> = mem.open.changes.iter().map(|c| &c.bytes[..]).collect();
     let batch = Batch::sign(&mem.project, ctx.keys, header, &changes).map_err(|e| own(&e))?;
-    let key = mem.epochs.get(&mem.epoch).ok_or(StoreError::Damaged("epoch"))?;
+    let key = mem.epoch_key().ok_or(StoreError::Damaged("epoch"))?;
     let chunk = seal(&mem.project, ChunkKind::Batch, key, &ctx.entropy.bytes(), &batch.encode()).map_err(|e| own(&e))?;
     let reopened = open_chunk(&mem.project, key, &chunk).map_err(|e| own(&e))?;
     let again = Batch::decode(&mem.project, &reopened).map_err(|e| own(&e))?;

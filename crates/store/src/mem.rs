@@ -5,12 +5,13 @@ use crate::local::OpenBatch;
 use crate::tables::{Tables, View, from_bytes, to_bytes};
 use crate::{Entropy, StoreError};
 use cairn_model::{ActorId, Configuration, DeviceId, DocId, DocKind, ProjectId};
-use cairn_trust::{ControlOp, DeviceKeys, EpochId, EpochKey, Genesis, Membership, RecoveryWords, Role, Ticket, actor_id, evaluate};
+use cairn_trust::{ControlOp, DeviceKeys, EpochId, EpochKey, Genesis, Keyring, Log, Membership, RecoveryWords, Ticket, actor_id, evaluate};
 use redb::{Database, ReadableTable};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub(crate) const STORE_FORMAT: u32 = 1;
+/// Of the tables. 2: changes of quarantined batches are listed (`apart.1`), read keys are sealed.
+pub(crate) const STORE_FORMAT: u32 = 2;
 /// Data format of this version, in every batch header.
 pub(crate) const DATA_FORMAT: (u16, u16) = (1, 0);
 
@@ -38,10 +39,14 @@ pub(crate) struct Mem {
     pub project: ProjectId,
     pub device: DeviceId,
     pub discovery: [u8; 32],
-    pub control: Arc<Vec<ControlOp>>,
+    pub control: Arc<Log>,
     pub membership: Arc<Membership>,
     pub epochs: Arc<BTreeMap<EpochId, EpochKey>>,
-    pub epoch: EpochId,
+    pub ring: Arc<Keyring>,
+    /// Key of the next control operation.
+    pub next_control: u32,
+    /// The removal this device was told of and whose ancestry is not here.
+    pub notice: Option<Arc<ControlOp>>,
     pub feeds: Vec<FeedRow>,
     pub own_feed: u32,
     pub incarnation: [u8; 16],
@@ -65,11 +70,19 @@ pub struct NewProject<'a> {
     pub now_ms: i64,
 }
 
+/// Of a store of format 1 with its keys; since format 2 they are in `ring`, sealed.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Fixed {
     project: [u8; 32],
     discovery: [u8; 32],
     epochs: Vec<[u8; 32]>,
+}
+
+/// What a store begins with.
+struct Beginning {
+    project: ProjectId,
+    ring: Keyring,
+    ops: Vec<ControlOp>,
 }
 
 impl Store {
@@ -81,6 +94,7 @@ impl Store {
         new: &NewProject<'_>,
     ) -> Result<(Self, RecoveryWords), StoreError> {
         let words = RecoveryWords::new(entropy.bytes());
+        let first = EpochKey(entropy.bytes());
         let genesis = Genesis {
             name: new.name.to_owned(),
             founder_name: new.device_name.to_owned(),
@@ -91,10 +105,11 @@ impl Store {
             members_edit_others: true,
             open: false,
             random: entropy.bytes(),
+            epoch: Some(first.id()),
         };
         let op = ControlOp::genesis(&keys, &genesis);
-        let fixed = Fixed { project: op.hash.0, discovery: entropy.bytes(), epochs: vec![entropy.bytes()] };
-        let mut store = Self::begin(db, keys, entropy, &fixed, &[op])?;
+        let ring = Keyring { discovery: entropy.bytes(), keys: vec![first] };
+        let mut store = Self::begin(db, keys, entropy, Beginning { project: op.hash.project(), ring, ops: vec![op] })?;
         let wanted = new.configuration.to_keys().into_iter().map(|(k, v)| (k, Some(v))).collect();
         store.edit_document(DocKind::Configuration, genesis.configuration, wanted, new.now_ms)?;
         Ok((store, words))
@@ -108,23 +123,45 @@ impl Store {
         ticket: &Ticket,
         device_name: &str,
     ) -> Result<Self, StoreError> {
-        let fixed = Fixed { project: ticket.project.0, discovery: ticket.discovery, epochs: ticket.epochs.iter().map(|e| e.0).collect() };
-        let invite = ticket.ops.last().map(|op| op.hash).ok_or(StoreError::Damaged("ticket"))?;
-        let join = ControlOp::join(&keys, &ticket.project, invite, device_name, &ticket.invitation_keys());
+        let join = ControlOp::join(&keys, &ticket.project, ticket.invite, device_name, &ticket.invitation_keys(), ticket.epochs.last().map(EpochKey::id));
         let mut ops = ticket.ops.clone();
         ops.push(join);
-        Self::begin(db, keys, entropy, &fixed, &ops)
+        let ring = Keyring { discovery: ticket.discovery, keys: ticket.epochs.clone() };
+        Self::begin(db, keys, entropy, Beginning { project: ticket.project, ring, ops })
     }
 
-    fn begin(db: Database, keys: DeviceKeys, mut entropy: Box<dyn Entropy>, fixed: &Fixed, ops: &[ControlOp]) -> Result<Self, StoreError> {
+    /// Enters a project with the control operations a member gave, among which are the read keys boxed to this device.
+    pub fn enter_project(
+        db: Database,
+        keys: DeviceKeys,
+        entropy: Box<dyn Entropy>,
+        project: ProjectId,
+        ops: Vec<ControlOp>,
+    ) -> Result<Self, StoreError> {
+        let ring = Keyring { discovery: [0; 32], keys: Vec::new() };
+        let mut log = Log::new(project);
+        for op in &ops {
+            // What is not admitted here is not admitted anywhere: the store leaves it out too.
+            log.admit(op.clone()).ok();
+        }
+        let ring = crate::control::keys_for(&log, &keys, ring);
+        if ring.keys.is_empty() || ring.discovery == [0; 32] {
+            return Err(StoreError::NoKeys);
+        }
+        Self::begin(db, keys, entropy, Beginning { project, ring, ops: log.ops().cloned().collect() })
+    }
+
+    fn begin(db: Database, keys: DeviceKeys, mut entropy: Box<dyn Entropy>, begin: Beginning) -> Result<Self, StoreError> {
         let incarnation: [u8; 16] = entropy.bytes();
+        let fixed = Fixed { project: begin.project.0, discovery: [0; 32], epochs: Vec::new() };
         let tx = db.begin_write()?;
         {
             let mut t = Tables::open(&tx)?;
             t.meta.insert("format", &STORE_FORMAT.to_le_bytes()[..])?;
-            t.meta.insert("fixed", &to_bytes(fixed)[..])?;
+            t.meta.insert("fixed", &to_bytes(&fixed)[..])?;
             t.meta.insert("incarnation", &incarnation[..])?;
-            for (n, op) in ops.iter().enumerate() {
+            crate::control::save_ring(&mut t, &keys, &mut *entropy, &begin.ring)?;
+            for (n, op) in begin.ops.iter().enumerate() {
                 t.control.insert(n as u32, &op.bytes[..])?;
             }
         }
@@ -135,6 +172,7 @@ impl Store {
     /// Opens a store. `fresh` starts a new incarnation: the store was copied, restored or moved, or may have been.
     pub fn open(db: Database, keys: DeviceKeys, mut entropy: Box<dyn Entropy>, fresh: bool) -> Result<Self, StoreError> {
         let nonce = entropy.bytes();
+        migrate(&db, &keys, &mut *entropy)?;
         if fresh {
             let incarnation: [u8; 16] = entropy.bytes();
             let tx = db.begin_write()?;
@@ -251,8 +289,8 @@ impl Store {
         self.mem.membership.clone()
     }
 
-    /// Control operations in order of arrival.
-    pub fn control_ops(&self) -> Arc<Vec<ControlOp>> {
+    /// The control log.
+    pub fn control(&self) -> Arc<Log> {
         self.mem.control.clone()
     }
 
@@ -267,42 +305,33 @@ impl Store {
     }
 
     pub(crate) fn reload_configuration(&mut self) -> Result<(), StoreError> {
-        let lineage = self.genesis()?.configuration;
+        let lineage = self.lineage()?;
         let row = self.doc_row(DocKind::Configuration, &lineage)?;
         let read = row.filter(|r| !r.state.is_empty()).map(|r| Configuration::read(&r.state));
         self.mem.configuration = Arc::new(read);
         Ok(())
     }
+}
 
-    /// A bearer ticket for one more device (or `uses` devices). The invitation is durable before the ticket exists.
-    pub fn invite(&mut self, role: Role, uses: u32, addresses: Vec<String>) -> Result<Ticket, StoreError> {
-        let own = self.mem.membership.members.get(&self.mem.device).cloned();
-        let grant = match own {
-            Some(m) if m.role == Role::Coordinator => m.grant,
-            other => return Err(StoreError::Role { role: other.map_or("no member", |m| m.role.word()), act: "invite devices" }),
-        };
-        let secret: [u8; 32] = self.entropy.bytes();
-        let invitation = DeviceKeys::from_seed(secret);
-        let invite = cairn_trust::Invite { key: invitation.device().0, role, uses };
-        let op = ControlOp::invite(&self.keys, &self.mem.project, vec![grant], &invite);
-        self.add_control(std::slice::from_ref(&op))?;
-        let mut ops = self.ancestry(&grant);
-        ops.push(op);
-        let epochs = self.mem.epochs.values().cloned().collect();
-        Ok(Ticket { project: self.mem.project, ops, secret, epochs, discovery: self.mem.discovery, addresses })
+/// Brings tables of an earlier format up to this one, in one transaction.
+fn migrate(db: &Database, keys: &DeviceKeys, entropy: &mut dyn Entropy) -> Result<(), StoreError> {
+    use redb::ReadableDatabase;
+    let meta = db.begin_read()?.open_table(crate::tables::META)?;
+    let found = meta.get("format")?.and_then(|b| b.value().try_into().ok()).map(u32::from_le_bytes);
+    if found != Some(1) {
+        return Ok(());
     }
-
-    /// `hash` and all it builds on, parents first.
-    fn ancestry(&self, hash: &cairn_trust::ControlHash) -> Vec<ControlOp> {
-        let mut found = Vec::new();
-        if let Some(op) = self.mem.control.iter().find(|op| op.hash == *hash) {
-            for parent in &op.parents {
-                found.extend(self.ancestry(parent));
-            }
-            found.push(op.clone());
-        }
-        found
+    let fixed: Fixed = from_bytes(meta.get("fixed")?.ok_or(StoreError::Damaged("fixed"))?.value(), "fixed")?;
+    let ring = Keyring { discovery: fixed.discovery, keys: fixed.epochs.iter().map(|k| EpochKey(*k)).collect() };
+    let tx = db.begin_write()?;
+    {
+        let mut t = Tables::open(&tx)?;
+        crate::control::save_ring(&mut t, keys, entropy, &ring)?;
+        t.meta.insert("fixed", &to_bytes(&Fixed { discovery: [0; 32], epochs: Vec::new(), ..fixed })[..])?;
+        t.meta.insert("format", &STORE_FORMAT.to_le_bytes()[..])?;
     }
+    tx.commit()?;
+    Ok(())
 }
 
 /// What a transaction may use besides tables and memory.
@@ -322,10 +351,8 @@ impl Mem {
         }
         let fixed: Fixed = from_bytes(&meta("fixed")?, "fixed")?;
         let project = ProjectId(fixed.project);
-        let mut control = Vec::new();
-        for row in v.control.iter()? {
-            control.push(ControlOp::decode(&project, row?.1.value()).map_err(|_| StoreError::Damaged("control log"))?);
-        }
+        let (control, next_control) = crate::control::load(&v, project)?;
+        let ring = crate::control::load_ring(&v, keys)?;
         let mut feeds = Vec::new();
         for row in v.feeds.iter()? {
             feeds.push(from_bytes::<FeedRow>(row?.1.value(), "feed")?);
@@ -335,8 +362,6 @@ impl Mem {
             let (name, number) = row?;
             categories.insert(name.value().to_owned(), number.value());
         }
-        let epochs: BTreeMap<EpochId, EpochKey> = fixed.epochs.iter().map(|k| (EpochKey(*k).id(), EpochKey(*k))).collect();
-        let epoch = fixed.epochs.last().map(|k| EpochKey(*k).id()).ok_or(StoreError::Damaged("epochs"))?;
         let next_doc = match v.docs.last()? {
             Some((n, _)) => n.value() + 1,
             None => 0,
@@ -345,11 +370,13 @@ impl Mem {
         Ok(Self {
             project,
             device: keys.device(),
-            discovery: fixed.discovery,
-            membership: Arc::new(evaluate(&project, &control)),
+            discovery: ring.discovery,
+            membership: Arc::new(evaluate(&control)),
+            notice: crate::control::load_notice(&v, &control)?,
             control: Arc::new(control),
-            epochs: Arc::new(epochs),
-            epoch,
+            epochs: Arc::new(ring.keys.iter().map(|k| (k.id(), k.clone())).collect()),
+            ring: Arc::new(ring),
+            next_control,
             feeds,
             own_feed: u32::MAX,
             incarnation: meta("incarnation")?.try_into().map_err(|_| StoreError::Damaged("incarnation"))?,
@@ -367,13 +394,10 @@ impl Mem {
         actor_id(&self.feeds[self.own_feed as usize].id, &self.nonce)
     }
 
-    pub fn set_control(&mut self, ops: Vec<ControlOp>) {
-        self.membership = Arc::new(evaluate(&self.project, &ops));
-        self.control = Arc::new(ops);
-    }
-
+    /// The configuration this device works with.
     pub fn configuration_lineage(&self) -> Option<DocId> {
-        self.membership.genesis.as_ref().map(|g| g.configuration)
+        let m = &self.membership;
+        m.lineages.get(m.adopted_by(&self.device)).map(|(_, doc)| *doc)
     }
 
     pub fn category_number(&mut self, t: &mut Tables<'_>, name: &str) -> Result<u32, StoreError> {
@@ -384,48 +408,6 @@ impl Mem {
         t.categories.insert(name, n)?;
         Arc::make_mut(&mut self.categories).insert(name.to_owned(), n);
         Ok(n)
-    }
-}
-
-impl Store {
-    /// Adds control operations (already decoded, so signed and of this project), judges waiting batches again and
-    /// tells how many operations were new. The open batch is cut first: it was written under the old rights.
-    pub fn add_control(&mut self, ops: &[ControlOp]) -> Result<usize, StoreError> {
-        let known = self.mem.control.clone();
-        let fresh: Vec<ControlOp> = ops.iter().filter(|op| !known.iter().any(|k| k.hash == op.hash)).cloned().collect();
-        if fresh.is_empty() {
-            return Ok(0);
-        }
-        self.write(|t, mem, ctx| {
-            crate::local::cut(t, mem, ctx, 0)?;
-            let mut all = (**mem.control).to_vec();
-            for op in &fresh {
-                if !all.iter().any(|k| k.hash == op.hash) {
-                    t.control.insert(all.len() as u32, &op.bytes[..])?;
-                    all.push(op.clone());
-                }
-            }
-            let before = mem.membership.clone();
-            mem.set_control(all);
-            let authors: BTreeSet<DeviceId> = mem.feeds.iter().map(|f| f.device).collect();
-            let changed: Vec<DeviceId> = authors.into_iter().filter(|d| before.role(d) != mem.membership.role(d)).collect();
-            crate::ingest::judge_again(t, mem, &changed)
-        })?;
-        self.reload_configuration()?;
-        Ok(fresh.len())
-    }
-
-    /// `true` if the control log as it is here lets the device in.
-    pub fn is_member(&self, device: &DeviceId) -> bool {
-        self.mem.membership.role(device).is_some()
-    }
-
-    /// Display name of a device; the beginning of its id for strangers.
-    pub fn device_name(&self, device: &DeviceId) -> String {
-        match self.mem.membership.members.get(device) {
-            Some(m) => m.name.clone(),
-            None => device.to_string()[..8].to_owned(),
-        }
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) const OPEN: TableDefinition<u32, Bytes> = TableDefinition::new("open.
 pub(crate) const RECEIPTS: TableDefinition<&[u8; 32], Bytes> = TableDefinition::new("receipts.1");
 /// device -> addresses and times, only hints
 pub(crate) const ADDRESSES: TableDefinition<&[u8; 32], Bytes> = TableDefinition::new("addresses.1");
+/// document id, change hash -> ChangeRef: changes of quarantined batches
+pub(crate) const APART: TableDefinition<&[u8; 48], Bytes> = TableDefinition::new("apart.1");
 /// sync number << 32 | document number -> effect
 pub(crate) const SYNC_DOCS: TableDefinition<u64, u8> = TableDefinition::new("sync-docs.1");
 
@@ -89,6 +91,7 @@ tables! {
     receipts: RECEIPTS<&'static [u8; 32], Bytes>,
     addresses: ADDRESSES<&'static [u8; 32], Bytes>,
     sync_docs: SYNC_DOCS<u64, u8>,
+    apart: APART<&'static [u8; 48], Bytes>,
 }
 
 /// The bytes of a row.

@@ -1,94 +1,11 @@
 //! Two stores that hand each other chunks directly: what a transport will carry, without one.
 
-use cairn_model::{DocId, Edit, Instant, Place, default_configuration};
-use cairn_store::{Entropy, Filter, ImportRow, NewProject, Store, StoreError};
-use cairn_trust::{DeviceKeys, Role};
-use redb::{Database, backends::InMemoryBackend};
+mod common;
 
-struct Counter(u64);
-
-impl Entropy for Counter {
-    fn fill(&mut self, out: &mut [u8]) {
-        for chunk in out.chunks_mut(8) {
-            self.0 += 1;
-            chunk.copy_from_slice(&blake3::hash(&self.0.to_le_bytes()).as_bytes()[..chunk.len()]);
-        }
-    }
-}
-
-fn database() -> Database {
-    Database::builder().create_with_backend(InMemoryBackend::new()).unwrap()
-}
-
-fn founder() -> Store {
-    let configuration = default_configuration();
-    let new = NewProject { name: "River", device_name: "Ana", configuration: &configuration, now_ms: 1 };
-    let (store, words) = Store::new_project(database(), DeviceKeys::from_seed([1; 32]), Box::new(Counter(1 << 20)), &new).unwrap();
-    assert_eq!(words.phrase().split(' ').count(), 24);
-    store
-}
-
-fn joiner(from: &mut Store, n: u8, role: Role) -> Store {
-    let ticket = from.invite(role, 1, vec![]).unwrap();
-    let ticket = cairn_trust::Ticket::decode(&ticket.encode()).unwrap();
-    Store::join_project(database(), DeviceKeys::from_seed([n; 32]), Box::new(Counter(u64::from(n) << 40)), &ticket, "Bo").unwrap()
-}
-
-fn carry(from: &mut Store, to: &mut Store) {
-    from.cut(5).unwrap();
-    to.cut(5).unwrap();
-    to.add_control(&from.control_ops()).unwrap();
-    let (mut missing, diverged) = from.missing_for(&to.frontier().unwrap()).unwrap();
-    for feed in diverged {
-        missing.extend(from.missing_after_ladder(&feed, &to.ladder(&feed).unwrap()).unwrap());
-    }
-    for (chain, first, _) in missing {
-        let chunks = from.chunks_from(chain, first, usize::MAX).unwrap();
-        let stats = to.ingest(chunks, Some(1)).unwrap().stats;
-        assert_eq!((stats.dropped, stats.gaps), (0, 0), "{stats:?}");
-    }
-}
-
-fn meet(a: &mut Store, b: &mut Store) {
-    for _ in 0..3 {
-        carry(a, b);
-        carry(b, a);
-    }
-    assert_eq!(a.digest().unwrap(), b.digest().unwrap());
-    assert_eq!(all(a), all(b));
-    for store in [a, b] {
-        assert_eq!(store.check(&mut |_, _| {}).unwrap(), vec![]);
-    }
-}
-
-fn all(store: &Store) -> Vec<(DocId, String)> {
-    let listing = store.list(&Filter { deleted: true, ..Filter::default() }).unwrap();
-    assert_eq!(listing.count as usize, listing.observations.len());
-    listing.observations.into_iter().map(|o| (o.id, format!("{:?} {:?} {} {:?}", o.seen, o.conflicts, o.version, o.created_by))).collect()
-}
-
-fn seen(store: &mut Store, species: &str, lat: f64) -> DocId {
-    let id = store.new_id();
-    let configuration = store.configuration();
-    let mut edit = Edit::new();
-    edit.category("animal", configuration.as_ref().as_ref()).unwrap().place(Place::new(lat, 10.0).unwrap());
-    edit.at(Instant::parse("2025-06-30T10:00:00Z").unwrap());
-    edit.field("species", species, configuration.as_ref().as_ref(), &[]).unwrap();
-    assert_eq!(store.edit_observations(vec![(id, edit)], 10).unwrap(), 1);
-    id
-}
-
-fn set(store: &mut Store, id: DocId, field: &str, value: &str) {
-    let mut edit = Edit::new();
-    edit.field(field, value, None, &[]).unwrap();
-    store.edit_observations(vec![(id, edit)], 11).unwrap();
-}
-
-fn delete(store: &mut Store, id: DocId, deleted: bool) {
-    let mut edit = Edit::new();
-    edit.deleted(deleted);
-    store.edit_observations(vec![(id, edit)], 12).unwrap();
-}
+use cairn_model::{DocId, Edit, Place};
+use cairn_store::{Filter, ImportRow, Store, StoreError};
+use cairn_trust::{DeviceKeys, InviteMode, Role};
+use common::*;
 
 #[test]
 fn edits_deletions_and_conflicts_converge() {
@@ -136,7 +53,7 @@ fn batches_before_their_control_operation_wait_and_are_applied_after_it() {
     let chunks = b.chunks_from(missing[0].0, 1, usize::MAX).unwrap();
     assert_eq!(c.ingest(chunks, None).unwrap().stats.set_apart, 1);
     assert_eq!((c.count().unwrap(), c.set_apart().unwrap().len()), (0, 1));
-    c.add_control(&b.control_ops()).unwrap();
+    c.add_control(&ops(&b)).unwrap();
     assert_eq!((c.count().unwrap(), c.set_apart().unwrap().len()), (1, 0));
 }
 
@@ -170,7 +87,7 @@ fn an_import_is_one_unit_and_all_or_nothing() {
 #[test]
 fn a_join_that_loses_its_place_takes_its_observations_with_it() {
     let mut a = founder();
-    let ticket = a.invite(Role::Member, 1, vec![]).unwrap();
+    let ticket = a.invite(Role::Member, 1, InviteMode::Bearer, vec![]).unwrap();
     let join = |n: u8| {
         let entropy = Box::new(Counter(u64::from(n) << 40));
         Store::join_project(database(), DeviceKeys::from_seed([n; 32]), entropy, &ticket, "x").unwrap()
@@ -205,7 +122,7 @@ fn a_forged_beginning_of_anothers_feed_is_dropped() {
     use cairn_trust::{Batch, ChunkKind, Header, Item, Unit, UnitKind, seal};
     let mut a = founder();
     let mut b = joiner(&mut a, 2, Role::Member);
-    let ticket = a.invite(Role::Observer, 1, vec![]).unwrap();
+    let ticket = a.invite(Role::Observer, 1, InviteMode::Bearer, vec![]).unwrap();
     seen(&mut b, "ibis", 1.0);
     b.cut(1).unwrap();
     let victim = b.feeds().iter().find(|f| f.device == b.device()).unwrap().id;
@@ -295,10 +212,6 @@ fn a_clone_that_was_not_noticed_becomes_branches() {
     }
     meet(&mut a1, &mut a2);
     assert_eq!(a2.count().unwrap(), 8);
-}
-
-fn clone_of(store: &mut Store) -> Option<Database> {
-    store.copy_into(database()).ok()
 }
 
 #[test]

@@ -66,8 +66,3 @@ pub fn check_digits(exporter: &[u8; 32]) -> String {
     let full = derive("cairn check digits v1", &[exporter]);
     format!("{:06}", u64::from_le_bytes([full[0], full[1], full[2], full[3], full[4], full[5], full[6], full[7]]) % 1_000_000)
 }
-
-/// Seals what a device keeps for itself; of its key seed.
-pub fn storage_key(seed: &[u8; 32]) -> [u8; 32] {
-    derive("cairn storage key v1", &[seed])
-}

@@ -2,6 +2,8 @@
 
 use crate::derive::derive;
 use cairn_model::DeviceId;
+use chacha20poly1305::aead::{Aead, KeyInit};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -24,6 +26,22 @@ impl DeviceKeys {
         let sign = SigningKey::from_bytes(&derive("cairn device signing key v1", &[&seed]));
         let kem = StaticSecret::from(derive("cairn device agreement key v1", &[&seed]));
         Self { seed, sign, kem }
+    }
+
+    /// Seals what only this device reads again; `nonce` is random.
+    pub fn seal_private(&self, nonce: &[u8; 24], plain: &[u8]) -> Vec<u8> {
+        let sealed = self.private().encrypt(XNonce::from_slice(nonce), plain).unwrap_or_default();
+        [&nonce[..], &sealed].concat()
+    }
+
+    /// Opens what [`DeviceKeys::seal_private`] made; `None` if it was changed or is another device's.
+    pub fn open_private(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, sealed) = sealed.split_at_checked(24)?;
+        self.private().decrypt(XNonce::from_slice(nonce), sealed).ok()
+    }
+
+    fn private(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(&derive("cairn storage key v1", &[&self.seed]).into())
     }
 
     /// The private half of the agreement key.

@@ -160,6 +160,7 @@ fn control_operations_of_membership() {
         ("accept", op(OpBody::Accept(tip))),
         ("policy", op(OpBody::Policy(Policy { members_edit_others: Some(false), open: None }))),
         ("lineage", op(OpBody::Lineage(DocId([6; 16])))),
+        ("adopt", op(OpBody::Adopt(DocId([6; 16])))),
         (
             "epoch",
             op(OpBody::Epoch(EpochOp {

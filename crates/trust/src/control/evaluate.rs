@@ -352,6 +352,27 @@ impl<'a> Pass<'a> {
                 _ => {}
             }
         }
+        self.adoptions(out);
+    }
+
+    /// Who works with which configuration: a newcomer with the one of its invitation, a coordinator with the one it set, others
+    /// with what they said last.
+    fn adoptions(&self, out: &mut Membership) {
+        let log = self.log;
+        let rank = |h: &ControlHash| log.at(h).map(|n| log.rank(n));
+        let mut said: BTreeMap<DeviceId, (Option<Rank>, usize)> = BTreeMap::new();
+        for (device, member) in &out.members {
+            let at = out.lineages.iter().rposition(|(op, _)| rank(op) <= rank(&member.grant)).unwrap_or(0);
+            said.insert(*device, (None, at));
+        }
+        for (n, op) in log.ops().enumerate() {
+            let (OpBody::Adopt(doc) | OpBody::Lineage(doc)) = &op.body else { continue };
+            let Some(number) = out.lineage_number(doc) else { continue };
+            if let Some(known) = said.get_mut(&op.issuer).filter(|(before, _)| *before < Some(log.rank(n))) {
+                *known = (Some(log.rank(n)), number);
+            }
+        }
+        out.adopted = said.into_iter().map(|(device, (_, number))| (device, number)).collect();
     }
 
     fn invitations(&self, out: &mut Membership) {
@@ -438,7 +459,7 @@ impl<'a> Pass<'a> {
         let counts = |n: &Index| {
             let op = self.log.op(*n);
             let leave = matches!(&op.body, OpBody::Remove(r) if r.device == op.issuer);
-            let free = matches!(op.body, OpBody::Epoch(_) | OpBody::Convey(_) | OpBody::Other(_));
+            let free = matches!(op.body, OpBody::Epoch(_) | OpBody::Convey(_) | OpBody::Adopt(_) | OpBody::Other(_));
             let asks = self.requests.iter().any(|(j, _)| j == n);
             self.live.contains_key(n) || leave || free || asks
         };

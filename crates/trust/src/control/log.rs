@@ -113,7 +113,7 @@ impl Log {
                 true
             }
             OpBody::Remove(remove) if remove.device == op.issuer => any(&self.grants, &op.issuer),
-            OpBody::Epoch(_) | OpBody::Convey(_) | OpBody::Other(_) => any(&self.grants, &op.issuer),
+            OpBody::Epoch(_) | OpBody::Convey(_) | OpBody::Adopt(_) | OpBody::Other(_) => any(&self.grants, &op.issuer),
             OpBody::SetRole(set) => (any(&self.governs, &op.issuer) || recovery()) && any(&self.grants, &set.device),
             _ => any(&self.governs, &op.issuer) || recovery(),
         };
@@ -203,6 +203,11 @@ impl Log {
     pub fn ancestry(&self, hash: &ControlHash) -> Vec<&ControlOp> {
         let Some(n) = self.index.get(hash) else { return Vec::new() };
         (0..=*n).filter(|a| a == n || self.is_ancestor(*a, *n)).map(|a| &self.entries[a].op).collect()
+    }
+
+    /// Orders operations by seniority: lower is senior.
+    pub fn seniority(&self, hash: &ControlHash) -> Option<(u64, ControlHash)> {
+        self.at(hash).map(|n| self.rank(n))
     }
 
     pub(crate) fn is_ancestor(&self, older: Index, younger: Index) -> bool {

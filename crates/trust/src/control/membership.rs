@@ -149,6 +149,8 @@ pub struct Membership {
     pub policies: Vec<(ControlHash, Policy)>,
     /// Configuration lineages, the project's first one first; the last is the one to work with.
     pub lineages: Vec<(ControlHash, DocId)>,
+    /// Place in `lineages` of the configuration each member works with.
+    pub adopted: BTreeMap<DeviceId, usize>,
     /// Read keys minted, lowest rank first.
     pub epochs: Vec<EpochState>,
     /// The project's first read key may still be used.
@@ -169,6 +171,11 @@ impl Membership {
     /// The role of a device that belongs.
     pub fn role(&self, device: &DeviceId) -> Option<Role> {
         self.members.get(device).map(|m| m.role)
+    }
+
+    /// Place in the project's history of the configuration a device works with.
+    pub fn adopted_by(&self, device: &DeviceId) -> usize {
+        self.adopted.get(device).copied().unwrap_or(0)
     }
 
     /// The lineage to work with.

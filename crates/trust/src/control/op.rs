@@ -217,6 +217,8 @@ pub enum OpBody {
     Convey(Convey),
     /// From here on another configuration.
     Lineage(DocId),
+    /// The issuer works with this configuration now.
+    Adopt(DocId),
     /// An operation of a newer version: kept and forwarded.
     Other(u32),
 }
@@ -449,6 +451,7 @@ const POLICY: u32 = 9;
 const EPOCH: u32 = 10;
 const CONVEY: u32 = 11;
 const LINEAGE: u32 = 12;
+const ADOPT: u32 = 13;
 
 fn ids(list: &[EpochId]) -> Option<Vec<ByteArray<16>>> {
     Some(list.iter().map(|e| e.0.into()).collect())
@@ -531,6 +534,7 @@ impl Inner {
                 ..empty()
             },
             OpBody::Lineage(doc) => Self { kind: LINEAGE, configuration: Some(doc.0.into()), ..empty() },
+            OpBody::Adopt(doc) => Self { kind: ADOPT, configuration: Some(doc.0.into()), ..empty() },
             OpBody::Other(kind) => Self { kind: *kind, ..empty() },
         }
     }
@@ -583,6 +587,7 @@ impl Inner {
             }),
             CONVEY => OpBody::Convey(Convey { device: device()?, epochs: epochs()?, sealed: sealed()? }),
             LINEAGE => OpBody::Lineage(DocId(*self.configuration?)),
+            ADOPT => OpBody::Adopt(DocId(*self.configuration?)),
             other => OpBody::Other(other),
         })
     }

@@ -1,0 +1,382 @@
+//! The control log in the store: taking operations in, the read keys they bring, and which of them new batches use.
+
+use crate::judge::judge_again;
+use crate::mem::{Ctx, Mem};
+use crate::tables::{Tables, View};
+use crate::{Entropy, Store, StoreError};
+use cairn_model::{DeviceId, DocId, ProjectId};
+use cairn_trust::{
+    ControlHash, ControlOp, DeviceKeys, EpochKey, InviteMode, Issuer, Keyring, Log, Membership, OpBody, Role, evaluate, invitation_knock_key,
+    limits, mint, open_conveyed, open_epoch, seal_conveyed,
+};
+use redb::ReadableTable;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Control heads a header names without need: more would cost every batch their bytes.
+const NAMED_HEADS: usize = 16;
+/// Invitations whose holders may knock; the newest, so that old ones cost nothing.
+const KNOCKS: usize = 256;
+/// Requests kept for each use of an invitation that needs approval: a leaked one must not fill the log.
+const REQUESTS: usize = 8;
+
+/// What became of control operations from elsewhere.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AddedControl {
+    /// Newly admitted.
+    pub new: usize,
+    /// Not admitted: their issuers never had the right, or what they build on is not here.
+    pub refused: usize,
+}
+
+/// What a device that shows an invitation gets.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entrance {
+    /// The control log, with its read keys in it.
+    Welcome(Vec<Vec<u8>>),
+    /// Its request is noted; a coordinator must approve.
+    Pending,
+    /// The invitation is used up, revoked, or the request was refused.
+    Ended,
+}
+
+pub(crate) fn save_ring(t: &mut Tables<'_>, keys: &DeviceKeys, entropy: &mut dyn Entropy, ring: &Keyring) -> Result<(), StoreError> {
+    let plain: Vec<u8> = [ring.discovery].iter().chain(ring.keys.iter().map(|k| &k.0)).flatten().copied().collect();
+    t.meta.insert("ring", &keys.seal_private(&entropy.bytes(), &plain)[..])?;
+    Ok(())
+}
+
+pub(crate) fn load_ring(v: &View, keys: &DeviceKeys) -> Result<Keyring, StoreError> {
+    let sealed = v.meta.get("ring")?.ok_or(StoreError::Damaged("read keys"))?.value().to_vec();
+    let plain = keys.open_private(&sealed).ok_or(StoreError::Damaged("read keys are not this device's"))?;
+    let (all, _) = plain.as_chunks::<32>();
+    let (discovery, keys) = all.split_first().ok_or(StoreError::Damaged("read keys"))?;
+    Ok(Keyring { discovery: *discovery, keys: keys.iter().map(|k| EpochKey(*k)).collect() })
+}
+
+/// The log, and the key of its next row. Operations were checked when they were taken in.
+pub(crate) fn load(v: &View, project: ProjectId) -> Result<(Log, u32), StoreError> {
+    let mut ops = Vec::new();
+    let mut next = 0;
+    for row in v.control.iter()? {
+        let (n, bytes) = row?;
+        next = n.value() + 1;
+        ops.push(ControlOp::decode_trusted(&project, bytes.value()).map_err(|_| StoreError::Damaged("control log"))?);
+    }
+    Ok((Log::restore(project, ops).map_err(|_| StoreError::Damaged("control log"))?, next))
+}
+
+pub(crate) fn load_notice(v: &View, log: &Log) -> Result<Option<Arc<ControlOp>>, StoreError> {
+    let Some(bytes) = v.meta.get("notice")? else { return Ok(None) };
+    let op = ControlOp::decode(&log.project(), bytes.value()).map_err(|_| StoreError::Damaged("notice"))?;
+    Ok((!log.contains(&op.hash)).then(|| Arc::new(op)))
+}
+
+/// `ring` with every key the log holds for this device: its boxes, and the older keys sealed under those.
+pub(crate) fn keys_for(log: &Log, keys: &DeviceKeys, mut ring: Keyring) -> Keyring {
+    loop {
+        let before = ring.keys.len();
+        for op in log.ops() {
+            let got = match &op.body {
+                OpBody::Epoch(epoch) => {
+                    let known = ring.keys.iter().find(|k| k.id() == epoch.id);
+                    let all = known.is_some() && epoch.chain_ids.iter().all(|id| ring.keys.iter().any(|k| k.id() == *id));
+                    if all { None } else { open_epoch(&log.project(), epoch, keys, known) }
+                }
+                OpBody::Convey(convey) if convey.epochs.iter().any(|id| !ring.keys.iter().any(|k| k.id() == *id)) => {
+                    open_conveyed(&log.project(), convey, keys)
+                }
+                _ => None,
+            };
+            let Some(got) = got else { continue };
+            if ring.discovery == [0; 32] {
+                ring.discovery = got.discovery;
+            }
+            for key in got.keys {
+                if !ring.keys.contains(&key) {
+                    ring.keys.push(key);
+                }
+            }
+        }
+        if ring.keys.len() == before {
+            return ring;
+        }
+    }
+}
+
+/// Heads for a batch header: all, or if they are many those that rights and rules hang on.
+pub(crate) fn heads_to_name(mem: &Mem) -> Vec<ControlHash> {
+    let m = &mem.membership;
+    if m.heads.len() <= NAMED_HEADS {
+        return m.heads.clone();
+    }
+    let rights = m.rights.get(&mem.device).into_iter().flatten().map(|r| r.grant);
+    let rules = m.policies.last().map(|(op, _)| *op).into_iter().chain(m.lineages.last().map(|(op, _)| *op));
+    let mut named: Vec<ControlHash> = rights.chain(rules).collect();
+    let newest = mem.control.ops().rev().map(|op| op.hash).filter(|h| m.heads.binary_search(h).is_ok());
+    named.extend(newest.take(NAMED_HEADS));
+    named.sort_unstable();
+    named.dedup();
+    named.truncate(limits::CONTROL_HEADS);
+    named
+}
+
+impl Mem {
+    /// The key to seal new batches under; `None` if none may be used any more.
+    pub fn epoch_key(&self) -> Option<&EpochKey> {
+        let first = self.membership.genesis.as_ref().and_then(|g| g.epoch).or(self.ring.keys.first().map(EpochKey::id));
+        let id = self.membership.epoch_to_use(first, &|id| self.epochs.contains_key(id))?;
+        self.epochs.get(&id)
+    }
+
+    /// An operation of this device on top of everything it knows.
+    pub fn issue(&self, ctx: &Ctx<'_>, body: OpBody) -> ControlOp {
+        let parents = self.membership.heads.iter().take(limits::CONTROL_HEADS).copied().collect();
+        ControlOp::issue(Issuer::Device(ctx.keys), &self.project, parents, self.control.next_number(), body)
+    }
+
+    fn readers(&self) -> Vec<(DeviceId, [u8; 32])> {
+        self.membership.members.values().map(|m| (m.device, m.agreement_key)).collect()
+    }
+}
+
+/// Takes operations in, parents first or not, and follows with everything that hangs on them. Gives how many were new.
+pub(crate) fn put_ops(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, ops: Vec<ControlOp>) -> Result<AddedControl, StoreError> {
+    let mut log = (*mem.control).clone();
+    let mut added = AddedControl::default();
+    let mut left = ops;
+    loop {
+        let mut later = Vec::new();
+        let before = added.new;
+        for op in left {
+            let bytes = op.bytes.clone();
+            match log.admit(op.clone()) {
+                Ok(true) => {
+                    t.control.insert(mem.next_control, &bytes[..])?;
+                    mem.next_control += 1;
+                    added.new += 1;
+                }
+                Ok(false) => {}
+                Err(cairn_trust::Refusal::Parents) => later.push(op),
+                Err(_) => added.refused += 1,
+            }
+        }
+        left = later;
+        if left.is_empty() || added.new == before {
+            break;
+        }
+    }
+    added.refused += left.len();
+    if added.new > 0 {
+        follow(t, mem, ctx, log)?;
+    }
+    Ok(added)
+}
+
+fn follow(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, log: Log) -> Result<(), StoreError> {
+    let before = mem.membership.clone();
+    let membership = evaluate(&log);
+    let ring = keys_for(&log, ctx.keys, (*mem.ring).clone());
+    if ring != *mem.ring {
+        save_ring(t, ctx.keys, ctx.entropy, &ring)?;
+        mem.epochs = Arc::new(ring.keys.iter().map(|k| (k.id(), k.clone())).collect());
+        mem.discovery = ring.discovery;
+        mem.ring = Arc::new(ring);
+    }
+    if mem.notice.as_ref().is_some_and(|op| log.contains(&op.hash)) {
+        mem.notice = None;
+        t.meta.remove("notice")?;
+    }
+    let touched = touched(mem, &before, &membership);
+    mem.membership = Arc::new(membership);
+    mem.control = Arc::new(log);
+    judge_again(t, mem, &touched)
+}
+
+/// Authors whose held batches may count for something else now.
+fn touched(mem: &Mem, before: &Membership, after: &Membership) -> Vec<DeviceId> {
+    let authors: BTreeSet<DeviceId> = mem.feeds.iter().map(|f| f.device).collect();
+    let extends = |old: usize, same: bool| old == 0 || same;
+    let policies = after.policies.starts_with(&before.policies) || extends(before.policies.len(), false);
+    let own = before.adopted_by(&mem.device) == after.adopted_by(&mem.device);
+    if !policies || !own || !after.lineages.starts_with(&before.lineages) {
+        return authors.into_iter().collect();
+    }
+    let gone = before.accepted.iter().filter(|a| !after.accepted.contains(a)).map(|a| a.tip.feed);
+    let gone: BTreeSet<_> = gone.collect();
+    let accepted = |d: &DeviceId| mem.feeds.iter().any(|f| f.device == *d && gone.contains(&f.id));
+    authors.into_iter().filter(|d| before.rights.get(d) != after.rights.get(d) || accepted(d)).collect()
+}
+
+/// Before a batch is sealed: a read key that nobody who should not read knows.
+pub(crate) fn ensure_epoch(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>) -> Result<(), StoreError> {
+    let writes = mem.membership.role(&mem.device).is_some_and(Role::writes_observations);
+    if mem.epoch_key().is_some() || !writes {
+        return Ok(());
+    }
+    rotate(t, mem, ctx)
+}
+
+/// Mints a read key for everyone who belongs.
+pub(crate) fn rotate(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>) -> Result<(), StoreError> {
+    let seed = ctx.entropy.bytes();
+    let too_many = || StoreError::Control(format!("a project has at most {} devices", limits::READERS));
+    let (_, epoch) = mint(&mem.project, &mem.ring, &mem.readers(), seed).ok_or_else(too_many)?;
+    let op = mem.issue(ctx, OpBody::Epoch(epoch));
+    put_ops(t, mem, ctx, vec![op])?;
+    Ok(())
+}
+
+/// Gives every member the read keys that the log does not show it to have.
+pub(crate) fn convey_missing(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>) -> Result<usize, StoreError> {
+    if mem.membership.role(&mem.device).is_none() {
+        return Ok(0);
+    }
+    let mut bodies = Vec::new();
+    for member in mem.membership.members.values().filter(|m| m.device != mem.device) {
+        let lacks: Vec<EpochKey> = mem.ring.keys.iter().filter(|k| !mem.membership.knows(&member.device, &k.id())).cloned().collect();
+        if lacks.is_empty() {
+            continue;
+        }
+        let ring = Keyring { discovery: mem.discovery, keys: lacks };
+        bodies.extend(seal_conveyed(&mem.project, &ring, &member.device, &member.agreement_key, ctx.entropy.bytes()));
+    }
+    let count = bodies.len();
+    for convey in bodies {
+        let op = mem.issue(ctx, OpBody::Convey(convey));
+        put_ops(t, mem, ctx, vec![op])?;
+    }
+    Ok(count)
+}
+
+impl Store {
+    /// Adds control operations (already decoded, so signed and of this project) and judges again what hangs on them. The
+    /// open batch is cut first: it was written under the old rights.
+    pub fn add_control(&mut self, ops: &[ControlOp]) -> Result<AddedControl, StoreError> {
+        let log = &self.mem.control;
+        let fresh: Vec<ControlOp> = ops.iter().filter(|op| !log.contains(&op.hash)).cloned().collect();
+        if fresh.is_empty() {
+            return Ok(AddedControl::default());
+        }
+        let added = self.write(|t, mem, ctx| {
+            crate::local::cut(t, mem, ctx, 0)?;
+            put_ops(t, mem, ctx, fresh)
+        })?;
+        self.reload_configuration()?;
+        Ok(added)
+    }
+
+    /// Before a sync: cuts the open batch, and gives members the read keys they lack. Tells whether anything changed.
+    pub fn prepare(&mut self, now_ms: i64) -> Result<bool, StoreError> {
+        let m = &self.mem.membership;
+        let lacking = |d: &DeviceId| self.mem.ring.keys.iter().any(|k| !m.knows(d, &k.id()));
+        let belongs = m.role(&self.mem.device).is_some();
+        let convey = belongs && m.members.keys().any(|d| *d != self.mem.device && lacking(d));
+        if self.open_changes() == 0 && !convey {
+            return Ok(false);
+        }
+        self.write(|t, mem, ctx| {
+            crate::local::cut(t, mem, ctx, now_ms)?;
+            convey_missing(t, mem, ctx)?;
+            Ok(())
+        })?;
+        Ok(true)
+    }
+
+    /// `true` if the control log as it is here lets the device in.
+    pub fn is_member(&self, device: &DeviceId) -> bool {
+        self.mem.membership.role(device).is_some()
+    }
+
+    /// The signed operation that removed a device, if one did and it has not been let in again.
+    pub fn removal_of(&self, device: &DeviceId) -> Option<ControlOp> {
+        let former = self.mem.membership.former.get(device)?;
+        self.mem.control.find(&former.removal).cloned()
+    }
+
+    /// Operations by which another device can see that this one belongs: its grants and all they build on.
+    pub fn introduction(&self) -> Vec<ControlOp> {
+        let log = &self.mem.control;
+        let grants: Vec<ControlHash> =
+            self.mem.membership.rights.get(&self.mem.device).into_iter().flatten().map(|r| r.grant).collect();
+        log.ops().filter(|op| log.sees(&grants, &op.hash)).cloned().collect()
+    }
+
+    /// Keeps a removal that another device told of, if it names this device and somebody who could have issued it signed it.
+    pub fn take_notice(&mut self, bytes: &[u8]) -> Result<bool, StoreError> {
+        let Ok(op) = ControlOp::decode(&self.mem.project, bytes) else { return Ok(false) };
+        let names = matches!(&op.body, OpBody::Remove(r) if r.device == self.mem.device);
+        let m = &self.mem.membership;
+        let governed = m.rights.get(&op.issuer).into_iter().flatten().any(|r| r.role == Role::Coordinator);
+        let recovery = m.genesis.as_ref().is_some_and(|g| g.recovery_key == op.issuer.0);
+        if !names || !(governed || recovery) || self.mem.control.contains(&op.hash) {
+            return Ok(names && (governed || recovery));
+        }
+        self.write(|t, mem, _| {
+            t.meta.insert("notice", &op.bytes[..])?;
+            mem.notice = Some(Arc::new(op));
+            Ok(())
+        })?;
+        Ok(true)
+    }
+
+    /// An error if this device knows that it was removed.
+    pub fn still_in(&self) -> Result<(), StoreError> {
+        let m = &self.mem.membership;
+        let notice = self.mem.notice.as_ref().map(|op| (**op).clone());
+        let Some(op) = notice.or_else(|| self.removal_of(&self.mem.device)) else { return Ok(()) };
+        let mode = match &op.body {
+            OpBody::Remove(r) => r.mode.word(),
+            _ => "removed",
+        };
+        let recovery = m.genesis.as_ref().is_some_and(|g| g.recovery_key == op.issuer.0);
+        let by = if recovery { "the recovery words".to_owned() } else { self.device_name(&op.issuer) };
+        Err(StoreError::Removed { by, mode })
+    }
+
+    /// Display name of a device; the beginning of its id for strangers.
+    pub fn device_name(&self, device: &DeviceId) -> String {
+        let m = &self.mem.membership;
+        let member = m.members.get(device).map(|m| &m.name);
+        let former = m.former.get(device).map(|f| &f.name);
+        let pending = m.pending.iter().find(|p| p.device == *device).map(|p| &p.name);
+        member.or(former).or(pending).cloned().unwrap_or_else(|| device.to_string()[..8].to_owned())
+    }
+
+    /// The configuration this device works with.
+    pub fn lineage(&self) -> Result<DocId, StoreError> {
+        self.mem.configuration_lineage().ok_or(StoreError::Damaged("genesis"))
+    }
+
+    /// Keys of dials that may see this device's key: the project's, and those of invitations that are open or were used.
+    pub fn knock_keys(&self) -> Vec<[u8; 32]> {
+        let open = self.mem.membership.invitations.iter().rev().filter(|i| !i.revoked && i.invite.mode != InviteMode::Bearer);
+        let invited = open.take(KNOCKS).map(|i| invitation_knock_key(&i.invite.key));
+        std::iter::once(self.mem.discovery).chain(invited).collect()
+    }
+
+    /// A device shows the join by which it enters, or asks to. `peer` is the device at the other end of the channel.
+    pub fn enter(&mut self, peer: &DeviceId, bytes: &[u8], now_ms: i64) -> Result<Entrance, StoreError> {
+        let Ok(op) = ControlOp::decode(&self.mem.project, bytes) else { return Ok(Entrance::Ended) };
+        let OpBody::Join(join) = &op.body else { return Ok(Entrance::Ended) };
+        let invitation = self.mem.membership.invitations.iter().find(|i| i.op == join.invite).cloned();
+        let Some(invitation) = invitation.filter(|i| op.issuer == *peer && !i.revoked) else { return Ok(Entrance::Ended) };
+        let here = self.mem.control.contains(&op.hash);
+        let asked = self.mem.control.ops().filter(|o| matches!(&o.body, OpBody::Join(j) if j.invite == invitation.op)).count();
+        let room = match invitation.invite.mode {
+            InviteMode::Approve => asked < (invitation.invite.uses as usize).saturating_mul(REQUESTS),
+            _ => invitation.is_open(),
+        };
+        if !here && !room {
+            return Ok(Entrance::Ended);
+        }
+        self.add_control(std::slice::from_ref(&op))?;
+        let m = &self.mem.membership;
+        if m.members.contains_key(peer) {
+            self.prepare(now_ms)?;
+            return Ok(Entrance::Welcome(self.mem.control.ops().map(|op| op.bytes.clone()).collect()));
+        }
+        let waits = m.pending.iter().any(|p| p.device == *peer && !p.refused) && !m.former.contains_key(peer);
+        Ok(if waits { Entrance::Pending } else { Entrance::Ended })
+    }
+}

@@ -1,0 +1,335 @@
+//! What coordinators do: invite, let in, change roles, remove, accept, set rules. Each is one durable transaction.
+
+use crate::control::{put_ops, rotate};
+use crate::feeds::BatchHashes;
+use crate::mem::{Ctx, Mem};
+use crate::tables::Tables;
+use crate::{Store, StoreError};
+use cairn_model::{Configuration, DeviceId, DocId, DocKind};
+use cairn_trust::{
+    Add, BatchHash, ControlHash, ControlOp, DeviceKeys, Invite, InviteMode, Issuer, OpBody, Policy, RecoveryWords, Remove, RemoveMode, Role,
+    SetRole, Tells, Ticket, Tip, limits,
+};
+
+/// Longest ticket that is still handled as text; the control log it brings grows with the chain of coordinators.
+const TICKET_OPS: usize = 8 << 10;
+
+/// How a device is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It left or was lost: everything here counts.
+    Everything(RemoveMode),
+    /// From this batch of its latest feed on, somebody else may have written with it.
+    CompromisedSince(u64),
+}
+
+impl Store {
+    fn governs(&self, act: &'static str) -> Result<(), StoreError> {
+        self.still_in()?;
+        match self.mem.membership.role(&self.mem.device) {
+            Some(Role::Coordinator) => Ok(()),
+            other => Err(StoreError::Role { role: other.map_or("no member", Role::word), act }),
+        }
+    }
+
+    /// Writes one operation of this device, with the open batch cut before it.
+    fn say(&mut self, body: OpBody) -> Result<ControlOp, StoreError> {
+        let op = self.write(|t, mem, ctx| {
+            crate::local::cut(t, mem, ctx, 0)?;
+            let op = mem.issue(ctx, body);
+            put_own(t, mem, ctx, op.clone())?;
+            Ok(op)
+        })?;
+        self.reload_configuration()?;
+        Ok(op)
+    }
+
+    /// An invitation and its ticket. The invitation is durable before the ticket exists.
+    pub fn invite(&mut self, role: Role, uses: u32, mode: InviteMode, addresses: Vec<String>) -> Result<Ticket, StoreError> {
+        self.governs("invite devices")?;
+        let secret: [u8; 32] = self.entropy.bytes();
+        let invite = Invite { key: DeviceKeys::from_seed(secret).device().0, role, uses, mode };
+        let authority = self.authority().ok_or(StoreError::Damaged("grant"))?;
+        let op = self.write(|t, mem, ctx| {
+            crate::local::cut(t, mem, ctx, 0)?;
+            // Its only parent is what gives the right to say it, so that a ticket can carry all it builds on.
+            let number = mem.control.next_number();
+            let op = ControlOp::issue(Issuer::Device(ctx.keys), &mem.project, vec![authority], number, OpBody::Invite(invite));
+            put_own(t, mem, ctx, op.clone())?;
+            Ok(op)
+        })?;
+        let bearer = mode == InviteMode::Bearer;
+        let ops: Vec<ControlOp> = if bearer { self.mem.control.ancestry(&op.hash).into_iter().cloned().collect() } else { Vec::new() };
+        if ops.iter().map(|op| op.bytes.len()).sum::<usize>() > TICKET_OPS {
+            return Err(StoreError::Control("this ticket would be too long: use a ticket with --approve, a QR or a code".into()));
+        }
+        let tells = Tells { project: self.genesis()?.name.clone(), role: Some(role), observations: self.count()? };
+        let host = (mode == InviteMode::Meet).then_some(self.mem.device);
+        let epochs = if bearer { self.mem.ring.keys.clone() } else { Vec::new() };
+        let discovery = if bearer { self.mem.discovery } else { [0; 32] };
+        Ok(Ticket { project: self.mem.project, invite: op.hash, mode, secret, ops, epochs, discovery, addresses, host, tells })
+    }
+
+    /// The operation that makes this device a coordinator.
+    fn authority(&self) -> Option<ControlHash> {
+        let rights = self.mem.membership.rights.get(&self.mem.device)?;
+        let holds = |r: &&cairn_trust::Right| r.role == Role::Coordinator && r.removals.is_empty() && r.demotions.is_empty();
+        rights.iter().find(holds).map(|r| r.grant)
+    }
+
+    /// Ends an invitation. Where its ticket carried read keys, a new one is minted.
+    pub fn revoke(&mut self, invite: ControlHash) -> Result<(), StoreError> {
+        self.governs("revoke invitations")?;
+        let bearer = matches!(self.mem.control.find(&invite).map(|op| &op.body), Some(OpBody::Invite(i)) if i.mode == InviteMode::Bearer);
+        self.write(|t, mem, ctx| {
+            crate::local::cut(t, mem, ctx, 0)?;
+            let op = mem.issue(ctx, OpBody::Revoke(invite));
+            put_own(t, mem, ctx, op)?;
+            if bearer { rotate(t, mem, ctx) } else { Ok(()) }
+        })
+    }
+
+    /// Lets a device in that asked to, or one that belonged once.
+    pub fn approve(&mut self, device: &DeviceId, role: Option<Role>) -> Result<Role, StoreError> {
+        self.governs("approve devices")?;
+        let m = &self.mem.membership;
+        let asked = m.pending.iter().rev().find(|p| p.device == *device).map(|p| (p.name.clone(), p.agreement_key, p.role));
+        let (name, agreement_key, offered) = match asked.or_else(|| self.known_before(device)) {
+            Some(known) => known,
+            None => return Err(StoreError::Control(format!("{} has not asked to enter", self.device_name(device)))),
+        };
+        let role = role.unwrap_or(offered);
+        let add = Add { device: *device, name, agreement_key, role };
+        let parents = self.about(device)?;
+        self.write(|t, mem, ctx| {
+            crate::local::cut(t, mem, ctx, 0)?;
+            let number = mem.control.next_number();
+            let op = ControlOp::issue(Issuer::Device(ctx.keys), &mem.project, parents, number, OpBody::Add(add));
+            put_own(t, mem, ctx, op)?;
+            crate::control::convey_missing(t, mem, ctx)
+        })?;
+        Ok(role)
+    }
+
+    /// Name, key and last role of a device that belonged.
+    fn known_before(&self, device: &DeviceId) -> Option<(String, [u8; 32], Role)> {
+        self.mem.membership.former.get(device)?;
+        let role = self.mem.membership.rights.get(device)?.last()?.role;
+        self.mem.control.ops().rev().find_map(|op| match &op.body {
+            OpBody::Join(j) if op.issuer == *device => Some((j.name.clone(), j.agreement_key, role)),
+            OpBody::Add(a) if a.device == *device => Some((a.name.clone(), a.agreement_key, role)),
+            OpBody::Genesis(g) if op.issuer == *device => Some((g.founder_name.clone(), g.agreement_key, role)),
+            _ => None,
+        })
+    }
+
+    /// This device's authority and all that was said of `device`: what a grant must know, and no more, so that tickets of
+    /// the coordinators it makes stay short.
+    fn about(&self, device: &DeviceId) -> Result<Vec<ControlHash>, StoreError> {
+        let mut parents = vec![self.authority().ok_or(StoreError::Damaged("grant"))?];
+        for op in self.mem.control.ops() {
+            let about = match &op.body {
+                OpBody::Remove(r) => r.device == *device,
+                OpBody::SetRole(s) => s.device == *device,
+                OpBody::Add(a) => a.device == *device,
+                OpBody::Join(_) => op.issuer == *device,
+                _ => false,
+            };
+            if about && !parents.contains(&op.hash) {
+                parents.push(op.hash);
+            }
+        }
+        let newest = parents.len().saturating_sub(limits::CONTROL_HEADS);
+        parents.drain(1..=newest).for_each(drop);
+        Ok(parents)
+    }
+
+    /// Refuses a device that asked to enter.
+    pub fn refuse(&mut self, device: &DeviceId) -> Result<(), StoreError> {
+        self.governs("refuse devices")?;
+        if !self.mem.membership.pending.iter().any(|p| p.device == *device && !p.refused) {
+            return Err(StoreError::Control(format!("{} has not asked to enter", self.device_name(device))));
+        }
+        self.say(OpBody::Remove(Remove { device: *device, mode: RemoveMode::Refused, cuts: Vec::new() }))?;
+        Ok(())
+    }
+
+    /// Gives a device another role. What it wrote so far and is here counts.
+    pub fn set_role(&mut self, device: &DeviceId, role: Role) -> Result<(), StoreError> {
+        self.governs("change roles")?;
+        let before = self.mem.membership.role(device).ok_or_else(|| self.no_member(device))?;
+        let cuts = self.cuts(device, None)?;
+        let raises = role == Role::Coordinator && before != Role::Coordinator;
+        let parents = if raises { self.about(device)? } else { Vec::new() };
+        let set = SetRole { device: *device, role, cuts: if raises { Vec::new() } else { cuts } };
+        if raises {
+            self.write(|t, mem, ctx| {
+                crate::local::cut(t, mem, ctx, 0)?;
+                let number = mem.control.next_number();
+                let op = ControlOp::issue(Issuer::Device(ctx.keys), &mem.project, parents, number, OpBody::SetRole(set));
+                put_own(t, mem, ctx, op)
+            })?;
+        } else {
+            self.say(OpBody::SetRole(set))?;
+        }
+        if self.mem.membership.role(device) == Some(role) { Ok(()) } else { Err(self.senior(device)) }
+    }
+
+    fn no_member(&self, device: &DeviceId) -> StoreError {
+        StoreError::Control(format!("{} does not belong to the project", self.device_name(device)))
+    }
+
+    fn senior(&self, device: &DeviceId) -> StoreError {
+        StoreError::Control(format!(
+            "{} is a coordinator as senior as this one or more: only a senior, or the recovery words, can do that",
+            self.device_name(device)
+        ))
+    }
+
+    /// `true` if an operation of this device about `device` would count.
+    fn may_govern(&self, device: &DeviceId) -> bool {
+        let m = &self.mem.membership;
+        let tenure = |d: &DeviceId| {
+            let rights = m.rights.get(d).into_iter().flatten();
+            let holding = rights.filter(|r| r.role == Role::Coordinator && r.removals.is_empty() && r.demotions.is_empty());
+            holding.filter_map(|r| self.mem.control.seniority(&r.grant)).min()
+        };
+        match (tenure(&self.mem.device), tenure(device)) {
+            (Some(mine), Some(theirs)) => mine < theirs,
+            (mine, None) => mine.is_some(),
+            (None, _) => false,
+        }
+    }
+
+    /// Removes a device: what it wrote past what is here (or past the named batch) is set apart, and a new read key shuts it out.
+    pub fn remove(&mut self, device: &DeviceId, how: Removal) -> Result<(), StoreError> {
+        let own = *device == self.mem.device;
+        if own {
+            self.still_in()?;
+        } else {
+            self.governs("remove devices")?;
+        }
+        if self.mem.membership.role(device).is_none() {
+            return Err(self.no_member(device));
+        }
+        if !own && !self.may_govern(device) {
+            return Err(self.senior(device));
+        }
+        self.prepare(0)?;
+        let (mode, cuts) = match how {
+            Removal::Everything(mode) => (mode, self.cuts(device, None)?),
+            Removal::CompromisedSince(seq) => (RemoveMode::Compromised, self.cuts(device, Some(seq))?),
+        };
+        self.write(|t, mem, ctx| {
+            crate::local::cut(t, mem, ctx, 0)?;
+            let op = mem.issue(ctx, OpBody::Remove(Remove { device: *device, mode, cuts }));
+            put_own(t, mem, ctx, op)?;
+            if own { Ok(()) } else { rotate(t, mem, ctx) }
+        })?;
+        self.reload_configuration()
+    }
+
+    /// What is here of a device's feeds; of its latest, only what lies before `since`.
+    fn cuts(&self, device: &DeviceId, since: Option<u64>) -> Result<Vec<Tip>, StoreError> {
+        let v = self.view()?;
+        let mut cuts = Vec::new();
+        let feeds = self.mem.feeds.iter().enumerate().filter(|(_, f)| f.device == *device && f.seq >= f.base && f.seq > 0);
+        let latest = feeds.clone().map(|(n, _)| n).max();
+        for (n, f) in feeds {
+            let last = match since {
+                Some(since) if Some(n) == latest => f.seq.min(since.saturating_sub(1)),
+                _ => f.seq,
+            };
+            if last >= f.base && last > 0 {
+                let hash = v.hash_at(n as u32, last)?.ok_or(StoreError::Damaged("batch hash"))?;
+                cuts.push(Tip { feed: f.id, seq: last, hash: BatchHash(hash) });
+            }
+        }
+        cuts.truncate(limits::CUT_TIPS);
+        Ok(cuts)
+    }
+
+    /// Takes set-apart batches in: this one and all before it in its chain.
+    pub fn accept(&mut self, tip: Tip) -> Result<(), StoreError> {
+        self.governs("accept batches")?;
+        self.say(OpBody::Accept(tip))?;
+        Ok(())
+    }
+
+    /// Sets rules of the project. Closing an open project revokes the invitations that anyone may use.
+    pub fn set_policy(&mut self, policy: Policy) -> Result<(), StoreError> {
+        self.governs("set the project's policy")?;
+        let public = |i: &&cairn_trust::Invitation| !i.revoked && i.invite.uses == u32::MAX;
+        let ends: Vec<ControlHash> = match policy.open {
+            Some(false) => self.mem.membership.invitations.iter().filter(public).map(|i| i.op).collect(),
+            _ => Vec::new(),
+        };
+        self.write(|t, mem, ctx| {
+            crate::local::cut(t, mem, ctx, 0)?;
+            let op = mem.issue(ctx, OpBody::Policy(policy));
+            put_own(t, mem, ctx, op)?;
+            for invite in &ends {
+                let op = mem.issue(ctx, OpBody::Revoke(*invite));
+                put_own(t, mem, ctx, op)?;
+            }
+            if ends.is_empty() { Ok(()) } else { rotate(t, mem, ctx) }
+        })
+    }
+
+    /// The recovery words make this device a coordinator, and remove others.
+    pub fn use_recovery_words(&mut self, words: &RecoveryWords, device_name: &str, remove: &[DeviceId]) -> Result<(), StoreError> {
+        if self.genesis()?.recovery_key != words.public_key() {
+            return Err(StoreError::Control("these are the words of another project, or a word is wrong".into()));
+        }
+        self.prepare(0)?;
+        let cuts = remove.iter().map(|d| Ok((*d, self.cuts(d, None)?))).collect::<Result<Vec<_>, StoreError>>()?;
+        let name = self.mem.membership.members.get(&self.mem.device).map_or(device_name.to_owned(), |m| m.name.clone());
+        let add = Add { device: self.mem.device, name, agreement_key: self.keys.agreement_key(), role: Role::Coordinator };
+        self.write(|t, mem, ctx| {
+            let say = |t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, body: OpBody| {
+                let parents = mem.membership.heads.iter().take(limits::CONTROL_HEADS).copied().collect();
+                let op = ControlOp::issue(Issuer::Recovery(words), &mem.project, parents, mem.control.next_number(), body);
+                put_own(t, mem, ctx, op)
+            };
+            say(t, mem, ctx, OpBody::Add(add))?;
+            for (device, cuts) in cuts {
+                say(t, mem, ctx, OpBody::Remove(Remove { device, mode: RemoveMode::Compromised, cuts }))?;
+            }
+            mem.notice = None;
+            t.meta.remove("notice")?;
+            if remove.is_empty() { Ok(()) } else { rotate(t, mem, ctx) }
+        })
+    }
+
+    /// Switches the project to another configuration lineage; this device works with it at once, others when they adopt it.
+    pub fn switch_configuration(&mut self, configuration: &Configuration, now_ms: i64) -> Result<DocId, StoreError> {
+        self.governs("switch the configuration")?;
+        let lineage = DocId(self.entropy.bytes());
+        self.say(OpBody::Lineage(lineage))?;
+        let wanted = configuration.to_keys().into_iter().map(|(k, v)| (k, Some(v))).collect();
+        self.edit_document(DocKind::Configuration, lineage, wanted, now_ms)?;
+        // Alone in its batch: it must reach those who have not switched.
+        self.cut(now_ms)?;
+        Ok(lineage)
+    }
+
+    /// Works with the project's latest configuration from here on. `false` if it does already.
+    pub fn adopt_configuration(&mut self) -> Result<bool, StoreError> {
+        self.still_in()?;
+        let latest = self.mem.membership.lineage().ok_or(StoreError::Damaged("genesis"))?;
+        if self.lineage()? == latest {
+            return Ok(false);
+        }
+        if self.doc_row(DocKind::Configuration, &latest)?.is_none_or(|r| r.state.is_empty()) {
+            return Err(StoreError::Control("the new configuration has not arrived yet: sync once more".into()));
+        }
+        self.say(OpBody::Adopt(latest))?;
+        Ok(true)
+    }
+}
+
+/// An own operation must be admitted: everything it needs was checked before.
+fn put_own(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, op: ControlOp) -> Result<(), StoreError> {
+    let added = put_ops(t, mem, ctx, vec![op])?;
+    if added.new == 1 { Ok(()) } else { Err(StoreError::OwnBatch("control operation".into())) }
+}
