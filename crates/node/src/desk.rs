@@ -1,9 +1,10 @@
 //! The store's side of a session: one function from requests to answers, shared by the runtime and the simulator.
 
 use cairn_model::DeviceId;
-use cairn_store::{IngestStats, Store, StoreError};
-use cairn_sync::{Answer, Push, Request, Snapshot};
+use cairn_store::{Entrance, IngestStats, Store, StoreError};
+use cairn_sync::{Answer, Push, Request, Snapshot, Standing};
 use cairn_trust::{ControlOp, Receipt};
+use std::collections::BTreeSet;
 
 /// What a session did to the store so far.
 #[derive(Debug, Default)]
@@ -21,17 +22,38 @@ pub fn answer(store: &mut Store, request: Request, now_ms: i64, tally: &mut Tall
     Ok(match request {
         Request::Snapshot(peer) => Answer::Snapshot(Box::new(snapshot(store, &peer, now_ms, tally)?)),
         Request::ControlMissing(have) => {
-            let ops = store.control_ops();
-            Answer::ControlOps(ops.iter().filter(|op| !have.contains(&op.hash)).map(|op| (op.hash, op.bytes.clone())).collect())
+            let have: BTreeSet<_> = have.into_iter().collect();
+            let log = store.control();
+            Answer::ControlOps(log.ops().filter(|op| !have.contains(&op.hash)).map(|op| (op.hash, op.bytes.clone())).collect())
         }
         Request::AddControl(ops) => {
             let project = store.project();
             let good: Vec<ControlOp> = ops.iter().filter_map(|bytes| ControlOp::decode(&project, bytes).ok()).collect();
-            tally.changed |= store.add_control(&good)? > 0;
-            Answer::ControlAdded(good.iter().map(|op| op.hash).collect())
+            tally.changed |= store.add_control(&good)?.new > 0;
+            let log = store.control();
+            Answer::ControlAdded(good.iter().map(|op| op.hash).filter(|h| log.contains(h)).collect())
         }
-        Request::MissingFor(tips) => {
-            let (missing, diverged) = store.missing_for(&tips)?;
+        Request::Introduce => Answer::Introduction(store.introduction().into_iter().map(|op| op.bytes).collect()),
+        Request::TakeNotice(bytes) => {
+            store.take_notice(&bytes)?;
+            Answer::Noticed
+        }
+        Request::Enter(peer, bytes) => {
+            let before = store.control().len();
+            let entrance = store.enter(&peer, &bytes, now_ms)?;
+            tally.changed |= store.control().len() > before;
+            match entrance {
+                Entrance::Welcome(ops) => Answer::Welcome(ops),
+                Entrance::Pending => Answer::Pending,
+                Entrance::Ended => Answer::InvitationEnded,
+            }
+        }
+        Request::MissingFor(tips, gated) => {
+            let (mut missing, diverged) = store.missing_for(&tips)?;
+            if gated {
+                let carry = store.configuration_chains()?;
+                missing.retain(|(chain, ..)| carry.contains(chain));
+            }
             Answer::Missing(pushes(store, missing)?, diverged)
         }
         Request::Ladder(feed) => Answer::Rungs(feed, store.ladder(&feed)?),
@@ -63,18 +85,22 @@ fn pushes(store: &Store, missing: Vec<(u32, u64, u64)>) -> Result<Vec<Push>, Sto
 }
 
 fn snapshot(store: &mut Store, peer: &DeviceId, now_ms: i64, tally: &mut Tally) -> Result<Snapshot, StoreError> {
-    tally.changed |= store.cut(now_ms)? > 0;
+    tally.changed |= store.prepare(now_ms)?;
     let frontier = store.frontier()?;
     let has_receipt = store.receipts()?.iter().any(|r| r.device == *peer && r.frontier == frontier);
     let genesis = store.genesis()?;
     Ok(Snapshot {
         digest: store.digest()?,
         control: store.membership().heads.clone(),
-        control_all: store.control_ops().iter().map(|op| op.hash).collect(),
-        configuration: genesis.configuration,
+        control_all: store.control().ops().map(|op| op.hash).collect(),
+        configuration: store.lineage()?,
         configuration_version: store.configuration().as_ref().as_ref().map(|c| c.version.clone()).unwrap_or_default(),
         format_major: genesis.format_major,
-        peer_is_member: store.is_member(peer),
+        peer: match store.removal_of(peer) {
+            _ if store.is_member(peer) => Standing::Member,
+            Some(removal) => Standing::Removed(removal.bytes),
+            None => Standing::Unknown,
+        },
         has_receipt,
         observations: store.count()?,
         frontier,

@@ -7,7 +7,7 @@ use cairn_model::{ChangeHash, DeviceId, DocId, Edit, Place, default_configuratio
 use cairn_node::{Tally, answer};
 use cairn_store::{Entropy, NewProject, Store, StoreError};
 use cairn_sync::{Answer, CloseReason, Effect, Event, FrameReader, Message, Request, Session, Setup, frame};
-use cairn_trust::{DeviceKeys, Role};
+use cairn_trust::{DeviceKeys, InviteMode, Role};
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -200,7 +200,7 @@ impl World {
     fn join(&mut self) {
         let mut device = self.blank();
         let founder = self.devices[0].store.as_mut().expect("founder");
-        let ticket = founder.invite(Role::Member, 1, vec![]).expect("the founder invites");
+        let ticket = founder.invite(Role::Member, 1, InviteMode::Bearer, vec![]).expect("the founder invites");
         let db = Database::builder().create_with_backend(device.disk.storage()).expect("a new disk");
         let entropy = Box::new(Seeded(ChaCha8Rng::seed_from_u64(self.rng.random())));
         let name = self.devices.len().to_string();

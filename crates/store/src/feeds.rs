@@ -239,6 +239,23 @@ impl Store {
         Ok(has)
     }
 
+    /// Chains in which configurations of this project are written: what still flows while observations wait.
+    pub fn configuration_chains(&self) -> Result<std::collections::BTreeSet<u32>, StoreError> {
+        let mut chains = std::collections::BTreeSet::new();
+        for (_, lineage) in &self.mem.membership.lineages {
+            let row = self.doc_row(cairn_model::DocKind::Configuration, lineage)?;
+            chains.extend(row.into_iter().flat_map(|r| r.applied).map(|at| at.feed));
+        }
+        let mut all = chains.clone();
+        for mut chain in chains {
+            while let Some((parent, _)) = self.mem.feeds[chain as usize].parent {
+                all.insert(parent);
+                chain = parent;
+            }
+        }
+        Ok(all)
+    }
+
     /// The tip of one chain, by the name of the frontier.
     pub fn chain_tip(&self, chain: u32) -> Result<Tip, StoreError> {
         let f = &self.mem.feeds[chain as usize];

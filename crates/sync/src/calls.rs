@@ -21,6 +21,17 @@ pub struct Setup {
     pub probe: bool,
 }
 
+/// What the device at the other end is, by the control log as it is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It belongs.
+    Member,
+    /// Nothing is known of it: it may have joined since.
+    Unknown,
+    /// It was removed, by this signed operation.
+    Removed(Vec<u8>),
+}
+
 /// The store as it is now, with the open batch cut.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
@@ -32,14 +43,14 @@ pub struct Snapshot {
     pub control_all: Vec<ControlHash>,
     /// What is held.
     pub frontier: Frontier,
-    /// Configuration lineage.
+    /// Configuration lineage this device works with.
     pub configuration: DocId,
     /// Its version, for people.
     pub configuration_version: String,
     /// Data format, major.
     pub format_major: u16,
-    /// The device asked about is a member.
-    pub peer_is_member: bool,
+    /// The device asked about.
+    pub peer: Standing,
     /// A receipt of that device for exactly this frontier is here.
     pub has_receipt: bool,
     /// Observations shown.
@@ -66,8 +77,14 @@ pub enum Request {
     ControlMissing(Vec<ControlHash>),
     /// Keep control operations.
     AddControl(Vec<Vec<u8>>),
-    /// What a holder of these tips lacks.
-    MissingFor(Vec<Tip>),
+    /// Operations by which another device can see that this one belongs.
+    Introduce,
+    /// Keep the signed removal of this device, if it is one.
+    TakeNotice(Vec<u8>),
+    /// A device shows the join by which it enters.
+    Enter(DeviceId, Vec<u8>),
+    /// What a holder of these tips lacks; if gated, only of feeds that carry configurations.
+    MissingFor(Vec<Tip>, bool),
     /// Rungs of one feed.
     Ladder(FeedId),
     /// What lies after the rungs of the other side.
@@ -89,8 +106,18 @@ pub enum Answer {
     Snapshot(Box<Snapshot>),
     /// To `ControlMissing`.
     ControlOps(Vec<(ControlHash, Vec<u8>)>),
-    /// To `AddControl`: done; the hashes of those that were of this project.
+    /// To `AddControl`: done; the hashes of those that are here now.
     ControlAdded(Vec<ControlHash>),
+    /// To `Introduce`.
+    Introduction(Vec<Vec<u8>>),
+    /// To `TakeNotice`.
+    Noticed,
+    /// To `Enter`: the control log.
+    Welcome(Vec<Vec<u8>>),
+    /// To `Enter`: a coordinator must approve.
+    Pending,
+    /// To `Enter`: the invitation lets nobody in any more.
+    InvitationEnded,
     /// To `MissingFor` (with feeds whose common part is not known) and `AfterLadder`.
     Missing(Vec<Push>, Vec<FeedId>),
     /// To `Ladder`.
@@ -136,6 +163,10 @@ pub enum Effect {
     Met(Box<Hello>),
     /// Both sides hold the same as of now and have said so.
     Synced,
+    /// The short code was tried: with success or not, it is used up.
+    CodeTried(bool),
+    /// A device was let in by its invitation.
+    LetIn,
     /// End the link.
     Close(CloseReason),
 }

@@ -24,13 +24,15 @@
 #![warn(missing_docs)]
 
 mod calls;
+mod entry;
 mod frame;
 pub mod limits;
 mod message;
 mod progress;
 mod session;
 
-pub use calls::{Answer, Effect, Event, Push, Request, Setup, Snapshot};
+pub use calls::{Answer, Effect, Event, Push, Request, Setup, Snapshot, Standing};
+pub use entry::{Guest, Host, HostSetup, Step, Way};
 pub use frame::{FrameError, FrameReader, frame};
 pub use message::{CloseReason, Hello, Message, VERSION, first_proof};
 pub use progress::Progress;

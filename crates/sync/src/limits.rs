@@ -23,3 +23,9 @@ pub const EARLY_MESSAGES: usize = 8;
 pub const UNANSWERED: usize = 16;
 /// Bytes of operations in one control message: far below a frame.
 pub const CONTROL_PART_BYTES: usize = 1 << 20;
+/// Times a receipt may show that something sent did not arrive, before the link is left as it is: the next one goes on.
+pub const LOOKBACKS: u8 = 3;
+/// Bytes of one operation that lets a device in.
+pub const ENTER_BYTES: usize = 4 << 10;
+/// Bytes of the control log a guest takes: 200 devices over years are some megabytes.
+pub const WELCOME_BYTES: usize = 64 << 20;

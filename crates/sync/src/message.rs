@@ -33,13 +33,36 @@ pub enum CloseReason {
     /// The store refused: disk full, damaged.
     #[error("the store could not keep what arrived")]
     Store = 6,
+    /// This device was removed from the project.
+    #[error("this device was removed from the project")]
+    Removed = 7,
+    /// A request to enter is noted and waits.
+    #[error("a coordinator must approve this device")]
+    Pending = 8,
+    /// The invitation is used up or was revoked, or the request refused.
+    #[error("this invitation lets nobody in any more: it is used up or was revoked, or the request was refused")]
+    InvitationEnded = 9,
+    /// Not the code that is shown there; it is used up now.
+    #[error("wrong code; it is used up now, ask for a new one")]
+    WrongCode = 10,
 }
 
 impl CloseReason {
     /// The reason behind a number; unknown ones read as malformed.
     pub fn from_number(n: u64) -> Self {
         use CloseReason as C;
-        [C::Done, C::NotProved, C::NotMember, C::Protocol, C::Configuration, C::Store]
+        [
+            C::Done,
+            C::NotProved,
+            C::NotMember,
+            C::Protocol,
+            C::Configuration,
+            C::Store,
+            C::Removed,
+            C::Pending,
+            C::InvitationEnded,
+            C::WrongCode,
+        ]
             .into_iter()
             .find(|r| *r as u64 == n)
             .unwrap_or(C::Malformed)
@@ -98,6 +121,24 @@ pub enum Message {
     Sent(u64),
     /// The answer to a `Sent` (0 where none was needed): a signed frontier.
     Receipt(u64, Vec<u8>),
+    /// The device is not known here: it is asked to show by what it belongs.
+    Introduce,
+    /// The operations that do.
+    Introduction(Vec<Vec<u8>>),
+    /// The signed operation that removed the device at the other end: all it is told.
+    Removed(Vec<u8>),
+    /// First answer to a dialler that proved an invitation: a proof and the display name of who is there.
+    Host([u8; 32], String),
+    /// The join by which the dialler enters.
+    Enter(Vec<u8>),
+    /// The request is noted and waits for approval.
+    Pending,
+    /// One side's half of a pairing by short code; the first message of such a dialler.
+    Pair(Vec<u8>),
+    /// Proof of the pairing's key.
+    Paired([u8; 32]),
+    /// An invitation, over a paired channel: a ticket's text.
+    Invitation(String),
     /// A number this version does not know.
     Unknown(u8),
 }
@@ -156,6 +197,15 @@ impl Message {
             Message::Ladder(feed, rungs) => e.array(3)?.u8(8)?.bytes(&feed.0)?.encode(rungs)?,
             Message::Sent(n) => e.array(2)?.u8(9)?.u64(*n)?,
             Message::Receipt(n, bytes) => e.array(3)?.u8(10)?.u64(*n)?.bytes(bytes)?,
+            Message::Introduce => e.array(1)?.u8(11)?,
+            Message::Introduction(ops) => e.array(2)?.u8(12)?.encode(ops.iter().map(|o| ByteVec::from(o.clone())).collect::<Vec<_>>())?,
+            Message::Removed(op) => e.array(2)?.u8(13)?.bytes(op)?,
+            Message::Host(proof, name) => e.array(3)?.u8(20)?.bytes(proof)?.str(name)?,
+            Message::Enter(op) => e.array(2)?.u8(21)?.bytes(op)?,
+            Message::Pending => e.array(1)?.u8(22)?,
+            Message::Pair(half) => e.array(2)?.u8(23)?.bytes(half)?,
+            Message::Paired(proof) => e.array(2)?.u8(24)?.bytes(proof)?,
+            Message::Invitation(text) => e.array(2)?.u8(25)?.str(text)?,
             Message::Unknown(n) => e.array(1)?.u8(*n)?,
         };
         Ok(())
@@ -190,6 +240,18 @@ impl Message {
                 let n = d.u64()?;
                 Message::Receipt(n, d.bytes()?.to_vec())
             }
+            11 => Message::Introduce,
+            12 => Message::Introduction(list::<ByteVec>(&mut d, limits::CONTROL_OPS)?.into_iter().map(Into::into).collect()),
+            13 => Message::Removed(d.bytes()?.to_vec()),
+            20 => {
+                let proof = *d.decode::<ByteArray<32>>()?;
+                Message::Host(proof, d.str()?.chars().take(256).collect())
+            }
+            21 => Message::Enter(d.bytes()?.to_vec()),
+            22 => Message::Pending,
+            23 => Message::Pair(d.bytes()?.to_vec()),
+            24 => Message::Paired(*d.decode::<ByteArray<32>>()?),
+            25 => Message::Invitation(d.str()?.to_owned()),
             n => Message::Unknown(n),
         };
         Ok(message)

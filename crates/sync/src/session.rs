@@ -2,7 +2,7 @@
 
 mod control;
 
-use crate::calls::{Answer, Effect, Event, Push, Request, Setup, Snapshot};
+use crate::calls::{Answer, Effect, Event, Push, Request, Setup, Snapshot, Standing};
 use crate::message::{CloseReason, Hello, Message, VERSION};
 use crate::{Progress, limits};
 use cairn_model::{DeviceId, FeedId};
@@ -61,6 +61,16 @@ pub struct Session {
     /// Both logs went over and who belongs is being looked at again.
     control_checked: bool,
     control_bytes: usize,
+    /// The peer was asked to show by what it belongs.
+    introducing: bool,
+    /// This side has shown by what it belongs: once is enough.
+    introduced: bool,
+    /// Its list of operations, kept until it is known to belong.
+    peer_have: Option<Vec<ControlHash>>,
+    /// The two sides work with different configurations: control and configuration flow, observations wait.
+    gated: bool,
+    /// How often a receipt made this side look again at what the peer lacks.
+    lookbacks: u8,
     /// Control operations the peer is known to have.
     peer_ops: BTreeSet<ControlHash>,
     /// Requests the store has not answered, but for reads of chunks.
@@ -135,6 +145,11 @@ impl Session {
             control_last: false,
             control_checked: false,
             control_bytes: 0,
+            introducing: false,
+            introduced: false,
+            peer_have: None,
+            gated: false,
+            lookbacks: 0,
             peer_ops: BTreeSet::new(),
             unanswered: 0,
             peer_sent: false,
@@ -164,6 +179,11 @@ impl Session {
     /// Both sides hold the same as of the last exchange.
     pub fn is_synced(&self) -> bool {
         self.synced
+    }
+
+    /// The two sides work with different configurations, so observations wait.
+    pub fn is_gated(&self) -> bool {
+        self.gated
     }
 
     /// `false` while enough is waiting for the store.
@@ -202,13 +222,18 @@ impl Session {
     fn on_message(&mut self, message: Message) -> Effects {
         match (self.phase, message) {
             (_, Message::Unknown(_)) => Vec::new(),
+            (_, Message::Removed(op)) => vec![self.ask(Request::TakeNotice(op))],
             (Phase::Greeting, Message::Hello(hello)) => self.on_hello(hello),
             (_, Message::Proof(..) | Message::Hello(_)) | (Phase::Greeting, _) => self.close(CloseReason::Malformed),
             (Phase::Control, Message::ControlHave(have)) if !self.control_asked => {
                 self.control_asked = true;
-                self.peer_ops = have.iter().copied().collect();
-                vec![self.ask(Request::ControlMissing(have))]
+                self.on_have(have)
             }
+            (Phase::Control, Message::Introduce) if !self.introduced => {
+                self.introduced = true;
+                vec![self.ask(Request::Introduce)]
+            }
+            (Phase::Control, Message::Introduction(ops)) if self.introducing => self.on_introduction(ops),
             (_, Message::Control(ops, last)) => self.on_control(ops, last),
             // The other side is through with control and this one not yet: kept for then.
             (Phase::Control, message) => {
@@ -225,7 +250,7 @@ impl Session {
             Message::Frontier(tips) => {
                 self.frontier_seen = true;
                 self.peer_tips = tips;
-                vec![self.ask_what(Request::MissingFor(self.peer_tips.clone()))]
+                vec![self.ask_missing()]
             }
             Message::Plan(batches) => {
                 self.progress.to_receive = self.progress.to_receive.saturating_add(batches);
@@ -273,6 +298,10 @@ impl Session {
     /// The dialler greets only who has proved; the acceptor has seen the proof already.
     fn greet(&mut self, out: &mut Effects) {
         let may_greet = !self.dialler || self.peer.is_some();
+        if let (true, false, Some(Standing::Removed(op))) = (may_greet, self.hello_sent, self.me.as_ref().map(|m| m.peer.clone())) {
+            out.extend(self.turn_away(op));
+            return;
+        }
         if !self.hello_sent
             && may_greet
             && let Some(me) = self.me.clone()
@@ -331,6 +360,7 @@ impl Session {
                 let mut out = Vec::new();
                 match self.phase {
                     Phase::Greeting => self.greet(&mut out),
+                    Phase::Control if self.introducing => out = self.after_introduction(),
                     Phase::Control => out = self.leave_control(),
                     Phase::Open => out = self.after_change(),
                     Phase::Closed => {}
@@ -340,6 +370,9 @@ impl Session {
             Answer::ControlOps(ops) => self.on_control_ops(ops),
             Answer::ControlAdded(hashes) => {
                 self.peer_ops.extend(hashes);
+                if self.introducing {
+                    return vec![self.ask(Request::Snapshot(self.setup.peer))];
+                }
                 if self.phase == Phase::Open {
                     self.changed = true;
                     return Vec::new();
@@ -366,8 +399,15 @@ impl Session {
                 self.believe(tips);
                 Vec::new()
             }
-            Answer::Failed => self.close(CloseReason::Store),
+            Answer::Introduction(ops) => vec![self.send(Message::Introduction(ops))],
+            Answer::Noticed => Vec::new(),
+            // Answers to requests of the other conversation.
+            Answer::Welcome(_) | Answer::Pending | Answer::InvitationEnded | Answer::Failed => self.close(CloseReason::Store),
         }
+    }
+
+    pub(super) fn ask_missing(&mut self) -> Effect {
+        self.ask_what(Request::MissingFor(self.peer_tips.clone(), self.gated))
     }
 
     fn on_missing(&mut self, mut pushes: Vec<Push>, diverged: Vec<FeedId>) -> Effects {
@@ -444,7 +484,8 @@ impl Session {
     fn believe(&mut self, tips: Frontier) {
         let quiet = self.queue.is_empty() && !self.loading && self.receipt_awaited.is_none();
         let covered = |mine: &Tip| tips.iter().any(|t| t.feed == mine.feed && t.seq >= mine.seq);
-        if quiet && !self.peer_tips.iter().all(covered) {
+        if quiet && self.lookbacks < limits::LOOKBACKS && !self.peer_tips.iter().all(covered) {
+            self.lookbacks += 1;
             self.peer_tips = tips;
             self.pushed.clear();
             self.changed = true;

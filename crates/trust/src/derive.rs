@@ -51,6 +51,11 @@ pub fn knock(key: &[u8; 32], nonce: &[u8; 8]) -> [u8; 16] {
     first16(derive("cairn knock v1", &[key, nonce]))
 }
 
+/// What the knocked-at device shows with its key: it knows the knock's key too, so the dialler may show its own.
+pub fn knock_answer(key: &[u8; 32], nonce: &[u8; 8], device: &DeviceId) -> [u8; 16] {
+    first16(derive("cairn knock answer v1", &[key, nonce, &device.0]))
+}
+
 /// Known to members and to who holds the invitation; by the invitation's public key.
 pub fn invitation_knock_key(invitation: &[u8; 32]) -> [u8; 32] {
     derive("cairn invitation knock v1", &[invitation])

@@ -24,7 +24,7 @@ pub use control::{
 };
 pub use code::{Code, CodeError, Pairing};
 pub use derive::{
-    actor_id, branch_id, check_digits, code_knock_key, discovery_tag, feed_id, invitation_knock_key, knock, link_proof,
+    actor_id, branch_id, check_digits, code_knock_key, discovery_tag, feed_id, invitation_knock_key, knock, knock_answer, link_proof,
 };
 pub use epoch::{BOX_BYTES, Keyring, SealedKeys, mint, open_conveyed, open_epoch, seal_conveyed};
 pub use frontier::{Digest, Frontier, Tip, digest};

@@ -1,12 +1,12 @@
 //! One UDP socket that dials and is dialled.
 
 use crate::link::{QuicLink, lost};
-use crate::tls::{ALPN, DeviceVerifier, Identity};
+use crate::tls::{ALPN, DeviceVerifier, Door, Doorkeeper, Identity, Knock};
 use cairn_contract::LinkError;
 use cairn_model::DeviceId;
 use rustls::crypto::CryptoProvider;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Idle time after which a dead link is noticed; keep-alives go three times as often.
@@ -42,16 +42,17 @@ pub enum EndpointError {
 /// A QUIC endpoint with a device's identity.
 pub struct Endpoint {
     endpoint: quinn::Endpoint,
-    identity: Identity,
+    identity: Arc<Identity>,
     provider: Arc<CryptoProvider>,
 }
 
 impl Endpoint {
-    /// Binds to `address` (port 0 takes any) with the 32-byte Ed25519 private key of the device.
-    pub fn bind(address: SocketAddr, secret: &[u8; 32]) -> Result<Self, EndpointError> {
+    /// Binds to `address` (port 0 takes any) with the 32-byte Ed25519 private key of the device. `door` says who may see the
+    /// key that goes with it.
+    pub fn bind(address: SocketAddr, secret: &[u8; 32], door: Door) -> Result<Self, EndpointError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let identity = Identity::new(secret).map_err(|_| EndpointError::Key)?;
-        let server = server(&identity, &provider).ok_or(EndpointError::Key)?;
+        let identity = Arc::new(Identity::new(secret).map_err(|_| EndpointError::Key)?);
+        let server = server(&identity, &provider, door).ok_or(EndpointError::Key)?;
         let endpoint = quinn::Endpoint::server(server, address).map_err(|source| EndpointError::Bind { address, source })?;
         Ok(Self { endpoint, identity, provider })
     }
@@ -61,11 +62,13 @@ impl Endpoint {
         self.endpoint.local_addr()
     }
 
-    /// Opens a link. With `only`, another device at that address is refused before a byte of ours is sent.
-    pub async fn dial(&self, address: SocketAddr, only: Option<DeviceId>) -> Result<QuicLink, LinkError> {
+    /// Opens a link. Whoever is at that address and does not answer the knock (or, with `only`, is another device) is refused
+    /// before it sees this device's key.
+    pub async fn dial(&self, address: SocketAddr, only: Option<DeviceId>, knock: &Knock) -> Result<QuicLink, LinkError> {
         let broken = || LinkError::Lost("the device key is not usable for TLS".into());
-        let config = client(&self.identity, &self.provider, only).ok_or_else(broken)?;
-        let connecting = self.endpoint.connect_with(config, address, "cairn").map_err(|e| LinkError::Lost(e.to_string()))?;
+        let config = client(&self.identity, &self.provider, only, knock).ok_or_else(broken)?;
+        let name = knock.server_name();
+        let connecting = self.endpoint.connect_with(config, address, &name).map_err(|e| LinkError::Lost(e.to_string()))?;
         let connection = tokio::time::timeout(HANDSHAKE, connecting).await.map_err(|_| LinkError::Lost("nobody answered".into()))?;
         QuicLink::dialled(connection.map_err(|e| lost(&e))?).await
     }
@@ -114,14 +117,14 @@ fn transport() -> Arc<quinn::TransportConfig> {
     Arc::new(t)
 }
 
-fn server(identity: &Identity, provider: &Arc<CryptoProvider>) -> Option<quinn::ServerConfig> {
-    let verifier = Arc::new(DeviceVerifier { only: None, provider: provider.clone() });
+fn server(identity: &Arc<Identity>, provider: &Arc<CryptoProvider>, door: Door) -> Option<quinn::ServerConfig> {
+    let verifier = Arc::new(DeviceVerifier { only: None, knock: None, provider: provider.clone() });
+    let keeper = Doorkeeper { identity: identity.clone(), provider: provider.clone(), door, seen: Mutex::default() };
     let mut tls = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .ok()?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![identity.cert.clone()], identity.key.clone_key())
-        .ok()?;
+        .with_cert_resolver(Arc::new(keeper));
     tls.alpn_protocols = vec![ALPN.to_vec()];
     (tls.send_tls13_tickets, tls.max_early_data_size) = (0, 0);
     let quic = quinn::crypto::rustls::QuicServerConfig::try_from(tls).ok()?;
@@ -130,18 +133,17 @@ fn server(identity: &Identity, provider: &Arc<CryptoProvider>) -> Option<quinn::
     Some(config)
 }
 
-fn client(identity: &Identity, provider: &Arc<CryptoProvider>, only: Option<DeviceId>) -> Option<quinn::ClientConfig> {
-    let verifier = Arc::new(DeviceVerifier { only, provider: provider.clone() });
+fn client(identity: &Identity, provider: &Arc<CryptoProvider>, only: Option<DeviceId>, knock: &Knock) -> Option<quinn::ClientConfig> {
+    let verifier = Arc::new(DeviceVerifier { only, knock: Some(knock.clone()), provider: provider.clone() });
     let mut tls = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .ok()?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
-        .with_client_auth_cert(vec![identity.cert.clone()], identity.key.clone_key())
+        .with_client_auth_cert(vec![identity.cert(&[0; 16]).ok()?], identity.key.clone_key())
         .ok()?;
     tls.alpn_protocols = vec![ALPN.to_vec()];
     (tls.resumption, tls.enable_early_data) = (rustls::client::Resumption::disabled(), false);
-    tls.enable_sni = false;
     let quic = quinn::crypto::rustls::QuicClientConfig::try_from(tls).ok()?;
     let mut config = quinn::ClientConfig::new(Arc::new(quic));
     config.transport_config(transport());

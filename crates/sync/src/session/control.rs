@@ -1,7 +1,7 @@
 //! The control phase of a session, and control operations while the link is live.
 
 use super::{Effects, Phase, Session};
-use crate::calls::Request;
+use crate::calls::{Request, Standing};
 use crate::limits;
 use crate::message::{CloseReason, Message};
 use cairn_trust::ControlHash;
@@ -11,7 +11,7 @@ impl Session {
         let (Some(me), Some(peer)) = (&self.me, &self.peer) else { return };
         if self.setup.probe || peer.probe {
             // A probe compares frontiers and plans; nothing is exchanged, and the side that asked ends the link.
-            if !me.peer_is_member {
+            if me.peer != Standing::Member {
                 out.extend(self.close(CloseReason::NotMember));
                 return;
             }
@@ -20,7 +20,12 @@ impl Session {
             out.push(self.send(Message::Frontier(tips)));
             return;
         }
-        if me.control == peer.control {
+        if me.peer != Standing::Member {
+            // Who is not known here is shown nothing before it has shown by what it belongs.
+            self.introducing = true;
+            self.progress.round_trips += 1;
+            out.push(self.send(Message::Introduce));
+        } else if me.control == peer.control {
             (self.control_in, self.control_out, self.control_skipped) = (true, true, true);
             self.peer_ops = me.control_all.iter().copied().collect();
             out.extend(self.leave_control());
@@ -31,11 +36,53 @@ impl Session {
         }
     }
 
+    /// The removal is all a removed device is told.
+    pub(super) fn turn_away(&mut self, op: Vec<u8>) -> Effects {
+        let mut out = vec![self.send(Message::Removed(op))];
+        out.extend(self.close(CloseReason::Removed));
+        out
+    }
+
+    pub(super) fn on_have(&mut self, have: Vec<ControlHash>) -> Effects {
+        if self.me.as_ref().is_none_or(|m| m.peer != Standing::Member) {
+            self.peer_have = Some(have);
+            return Vec::new();
+        }
+        self.peer_ops.extend(have.iter().copied());
+        vec![self.ask(Request::ControlMissing(have))]
+    }
+
+    pub(super) fn on_introduction(&mut self, ops: Vec<Vec<u8>>) -> Effects {
+        self.control_bytes += ops.iter().map(Vec::len).sum::<usize>();
+        if self.control_bytes > cairn_trust::limits::CONTROL_LOG_BYTES {
+            return self.close(CloseReason::Malformed);
+        }
+        vec![self.ask(Request::AddControl(ops))]
+    }
+
+    /// The peer has shown by what it belongs: now it does, or the link ends.
+    pub(super) fn after_introduction(&mut self) -> Effects {
+        self.introducing = false;
+        let Some(me) = &self.me else { return Vec::new() };
+        match me.peer.clone() {
+            Standing::Removed(op) => self.turn_away(op),
+            Standing::Unknown => self.close(CloseReason::NotMember),
+            Standing::Member => {
+                let have = Message::ControlHave(me.control_all.clone());
+                self.progress.round_trips += 1;
+                let mut out = vec![self.send(have)];
+                if let Some(have) = self.peer_have.take() {
+                    out.extend(self.on_have(have));
+                }
+                out
+            }
+        }
+    }
+
     pub(super) fn on_control(&mut self, ops: Vec<Vec<u8>>, last: bool) -> Effects {
         self.control_bytes += ops.iter().map(Vec::len).sum::<usize>();
         self.control_last |= last;
-        let stranger = self.me.as_ref().is_none_or(|m| !m.peer_is_member);
-        if stranger && self.control_bytes > cairn_trust::limits::CONTROL_LOG_BYTES {
+        if self.me.as_ref().is_none_or(|m| m.peer != Standing::Member) {
             return self.close(CloseReason::Malformed);
         }
         vec![self.ask(Request::AddControl(ops))]
@@ -54,23 +101,30 @@ impl Session {
     /// Control logs are equal: what both sides are is now known.
     pub(super) fn open(&mut self) -> Effects {
         let (Some(me), Some(peer)) = (&self.me, &self.peer) else { return Vec::new() };
-        if !me.peer_is_member {
-            return self.close(CloseReason::NotMember);
+        match me.peer.clone() {
+            Standing::Member => {}
+            Standing::Removed(op) => return self.turn_away(op),
+            Standing::Unknown => return self.close(CloseReason::NotMember),
         }
-        if me.configuration != peer.configuration || me.format_major != peer.format_major {
+        if me.format_major != peer.format_major {
             return self.close(CloseReason::Configuration);
         }
+        self.gated = me.configuration != peer.configuration;
         self.phase = Phase::Open;
         // Judged by the two hellos alone, so that both sides come to the same answer.
         if me.digest == peer.digest && self.control_skipped {
             return self.end_equal();
         }
-        // What came from another link meanwhile is news to this one.
-        self.changed |= !me.control_all.iter().all(|op| self.peer_ops.contains(op));
+        // What is new since the lists were compared (read keys for the peer, news of another link) goes before any chunk.
+        let fresh = !me.control_all.iter().all(|op| self.peer_ops.contains(op));
         self.frontier_sent = true;
         self.progress.round_trips += 1;
         let tips = me.frontier.clone();
-        vec![self.send(Message::Frontier(tips))]
+        let mut out = vec![self.send(Message::Frontier(tips))];
+        if fresh {
+            out.push(self.ask_what(Request::ControlMissing(self.peer_ops.iter().copied().collect())));
+        }
+        out
     }
 
     pub(super) fn on_control_ops(&mut self, ops: Vec<(ControlHash, Vec<u8>)>) -> Effects {
@@ -81,7 +135,9 @@ impl Session {
         } else {
             // Live: operations go before the batches whose headers name them.
             self.asking -= 1;
-            out.push(self.ask_what(Request::MissingFor(self.peer_tips.clone())));
+            if self.frontier_seen {
+                out.push(self.ask_missing());
+            }
         }
         out
     }
@@ -108,11 +164,13 @@ impl Session {
     pub(super) fn after_change(&mut self) -> Effects {
         self.asking -= 1;
         let Some(me) = &self.me else { return Vec::new() };
-        if !me.peer_is_member {
-            return self.close(CloseReason::NotMember);
+        match me.peer.clone() {
+            Standing::Member => {}
+            Standing::Removed(op) => return self.turn_away(op),
+            Standing::Unknown => return self.close(CloseReason::NotMember),
         }
         if me.control_all.iter().all(|op| self.peer_ops.contains(op)) {
-            return vec![self.ask_what(Request::MissingFor(self.peer_tips.clone()))];
+            return vec![self.ask_missing()];
         }
         let known = self.peer_ops.iter().copied().collect();
         vec![self.ask_what(Request::ControlMissing(known))]
