@@ -3,6 +3,7 @@
 
 mod teller;
 
+use cairn_model::DocKind;
 use cairn_trust::{ControlHash, ControlOp, Log, OpBody, Refusal, Role, evaluate};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -49,7 +50,7 @@ fn random_history(steps: &[(u8, u8, u8, u64)]) -> Vec<ControlOp> {
             7 => format!("i{n}: {who} invites member 1{after}"),
             8 => format!("i{n}: {who} invites coordinator 1{after}"),
             9 | 10 => match invite {
-                Some(invite) => format!("o{n}: {who} joins {invite}"),
+                Some(invite) => format!("o{n}: {who} joins {invite}{after}"),
                 None => continue,
             },
             _ => format!("o{n}: {who} leaves{after}"),
@@ -57,6 +58,31 @@ fn random_history(steps: &[(u8, u8, u8, u64)]) -> Vec<ControlOp> {
         teller.tell(&line);
     }
     teller.ops()
+}
+
+/// Who governs is listed, and what a role says is what its batches may do.
+fn roles_are_rights(log: &Log) -> Result<(), String> {
+    let m = evaluate(log);
+    let void: BTreeSet<ControlHash> = m.void.iter().copied().collect();
+    let heads = log.heads();
+    for (device, member) in &m.members {
+        let may = m.allows(log, device, DocKind::Observation, &heads, &|_| false);
+        if may != member.role.writes_observations() {
+            return Err(format!("{} is {} and may write: {may}", member.name, member.role.word()));
+        }
+    }
+    for device in m.former.keys() {
+        if m.allows(log, device, DocKind::Observation, &heads, &|_| false) {
+            return Err("a removed device may write".into());
+        }
+    }
+    let governs = |op: &&ControlOp| matches!(&op.body, OpBody::Add(_) | OpBody::SetRole(_) | OpBody::Invite(_)) && !void.contains(&op.hash);
+    for op in log.ops().filter(governs) {
+        if !m.rights.contains_key(&op.issuer) {
+            return Err(format!("{op:?} counts and its issuer never had a right"));
+        }
+    }
+    Ok(())
 }
 
 /// Admits in an order that keeps parents first and is otherwise shuffled.
@@ -106,6 +132,7 @@ proptest! {
             prop_assert_eq!(evaluate(&again), expected.clone());
         }
         prop_assert!(removed_stay_out(&first).is_ok(), "{:?}", removed_stay_out(&first));
+        prop_assert!(roles_are_rights(&first).is_ok(), "{:?}", roles_are_rights(&first));
         // Nobody but the founder itself (or the recovery words, not used here) ends the founder.
         let left = ops.iter().any(|op| op.issuer == device('A') && matches!(&op.body, OpBody::Remove(r) if r.device == device('A')));
         let stepped = ops.iter().any(|op| op.issuer == device('A') && matches!(&op.body, OpBody::SetRole(s) if s.device == device('A')));
@@ -121,22 +148,31 @@ proptest! {
         }
         let known = teller.labels();
         teller.tell("aX: A adds Z coordinator");
+        teller.tell("zA: Z adds Y member");
+        teller.tell("zB: Z removes B compromised");
         teller.tell("aR: A removes Z lost");
+        teller.tell("aE: A rotates");
         let m = evaluate(&teller.log);
         prop_assume!(m.role(&device('A')) == Some(Role::Coordinator) && m.role(&device('Z')).is_none());
-        let before: Vec<_> = m.members.values().map(|m| (m.device, m.role)).collect();
+        let told = |m: &cairn_trust::Membership| {
+            let epochs: Vec<_> = m.epochs.iter().filter(|e| e.holds).map(|e| e.id).collect();
+            format!("{:?} {:?} {:?} {:?} {:?} {epochs:?}", m.members, m.former, m.rights, m.invitations, m.policies)
+        };
+        let before = told(&m);
         for (n, (what, whom, knows)) in more.iter().enumerate() {
             let whom = char::from(b'A' + whom % 6);
             let old = known[(*knows % known.len() as u64) as usize].clone();
-            teller.tell(&match what % 4 {
+            teller.tell(&match what % 7 {
+                4 => format!("z{n}: Z leaves after aX {old}"),
+                5 => format!("z{n}: Z rotates after aX {old}"),
+                6 => format!("z{n}: Z leaves after zB {old}"),
                 0 => format!("z{n}: Z removes {whom} lost after aX {old}"),
                 1 => format!("z{n}: Z adds {whom} coordinator after aX {old}"),
                 2 => format!("z{n}: Z makes {whom} observer after aX {old}"),
                 _ => format!("z{n}: Z adds Z coordinator after aX {old}"),
             });
         }
-        let after: Vec<_> = evaluate(&teller.log).members.values().map(|m| (m.device, m.role)).collect();
-        prop_assert_eq!(before, after);
+        prop_assert_eq!(before, told(&evaluate(&teller.log)));
     }
 }
 

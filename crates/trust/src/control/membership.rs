@@ -209,17 +209,20 @@ impl Membership {
             DocKind::Configuration => role.writes_configuration(),
         };
         let cut = |e: &Ended| e.cuts.iter().any(within);
+        // Of several that did not know of each other the highest cut holds; a later one adds nothing to an earlier one.
+        let highest = |all: &[&Ended], over: &[&Ended]| {
+            let first = |e: &&&Ended| !over.iter().any(|o| o.op != e.op && log.sees(&[e.op], &o.op));
+            all.is_empty() || all.iter().filter(first).any(|e| cut(e))
+        };
         self.rights.get(device).into_iter().flatten().any(|right| {
-            let mut demotions = right.demotions.iter().filter(|e| e.role.is_none_or(|r| !may(r))).peekable();
-            let by_others = || right.removals.iter().filter(|e| !e.own);
-            let strict = |e: &&Ended| e.mode == Some(RemoveMode::Compromised);
-            let mut lenient = by_others().filter(|e| !strict(e)).peekable();
+            let demotions: Vec<&Ended> = right.demotions.iter().filter(|e| e.role.is_none_or(|r| !may(r))).collect();
+            let (own, removals): (Vec<&Ended>, Vec<&Ended>) = right.removals.iter().partition(|e| e.own);
+            let (strict, lenient): (Vec<&Ended>, Vec<&Ended>) = removals.iter().partition(|e| e.mode == Some(RemoveMode::Compromised));
             may(right.role)
                 && log.sees(seen, &right.grant)
-                && (demotions.peek().is_none() || demotions.any(cut))
-                && (lenient.peek().is_none() || lenient.any(cut))
-                && by_others().filter(strict).all(cut)
-                && right.removals.iter().filter(|e| e.own).all(cut)
+                && highest(&demotions, &demotions)
+                && highest(&lenient, &removals)
+                && strict.iter().chain(&own).all(|e| cut(e))
         })
     }
 

@@ -98,7 +98,15 @@ impl Teller {
             let invite = self.hash(word[2]);
             let secret = self.secrets[&invite].clone();
             let keys = self.keys(&who);
-            let op = ControlOp::join(&keys, &project, invite, &who, &secret, None);
+            let mut op = ControlOp::join(&keys, &project, invite, &who, &secret, None);
+            if after.is_some() {
+                // A hostile guest writes what it likes around the same proof.
+                let mut known = parents;
+                known.push(invite);
+                known.sort_unstable();
+                known.dedup();
+                op = ControlOp::issue(Issuer::Device(&keys), &project, known, 0, op.body);
+            }
             return self.put(label, op);
         }
         let (body, secret) = self.body(label, &who, &word[1..], &parents);
