@@ -40,7 +40,18 @@ const EXAMPLES: &str = "Examples:
   cairn sync 192.168.1.20:4711                            meet a device now
 
 Exit codes: 0 done, 1 error, 2 usage, 3 partly done, 4 nobody reached, 5 not a member or no right, 6 mismatch,
-7 findings, 8 no space, 9 nothing to do, 10 no such store or project, 11 store in use";
+7 findings, 8 no space, 9 nothing to do, 10 no such store or project, 11 store in use,
+12 wrong passphrase";
+
+const INVITE_HELP: &str = "A ticket lets its holder read and write everything in the project: give it to one person, over a channel you trust.
+Nothing that was read can be taken back. `--approve` tickets and `--qr` carry no keys.
+
+Examples:
+  cairn invite                           a ticket for one device, works with nobody reachable
+  cairn invite --approve --uses 5        a ticket that only asks (`cairn devices approve`)
+  cairn invite --qr --out door.png       face to face, by camera
+  cairn invite --code                    face to face, seven digits read out
+  cairn invite --revoke all              no invitation lets anybody in any more";
 
 #[derive(Subcommand, Debug)]
 pub enum Verb {
@@ -59,8 +70,8 @@ pub enum Verb {
     },
     /// This device and its projects
     Whoami,
-    /// Let a device in: prints a ticket
-    #[command(after_help = "The ticket lets its holder read and write everything in the project. Give it to one person.")]
+    /// Let a device in: by ticket, QR or short code
+    #[command(after_help = INVITE_HELP)]
     Invite {
         /// coordinator, member, observer or archive
         #[arg(long)]
@@ -71,19 +82,65 @@ pub enum Verb {
         /// A ticket as text (the default)
         #[arg(long)]
         ticket: bool,
-        /// Whoever holds it may join at once (the default)
-        #[arg(long)]
+        /// Whoever holds it may join at once, with nobody reachable (the default)
+        #[arg(long, conflicts_with_all = ["approve", "qr", "code"])]
         bearer: bool,
+        /// Whoever holds it may only ask; a coordinator approves
+        #[arg(long, conflicts_with_all = ["qr", "code"])]
+        approve: bool,
+        /// Face to face: a small QR for the other device's camera; the keys come from a device that is met
+        #[arg(long, conflicts_with_all = ["code", "ticket"])]
+        qr: bool,
+        /// Face to face without a camera: seven digits, one guess, five minutes
+        #[arg(long, conflicts_with = "ticket")]
+        code: bool,
+        /// Write the QR to a .png or .svg file
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Show the invitations there are
+        #[arg(long)]
+        list: bool,
+        /// End an invitation: the beginning of its id, or `all`
+        #[arg(long, value_name = "ID")]
+        revoke: Option<String>,
+        /// Only tell what a newcomer would receive
+        #[arg(long)]
+        dry_run: bool,
+        /// Where to wait for the newcomer, if no `serve` runs
+        #[arg(long, default_value = "0.0.0.0:0", value_name = "ADDR")]
+        listen: SocketAddr,
+        /// Neither announce nor look for devices while waiting
+        #[arg(long)]
+        no_discovery: bool,
     },
-    /// Enter a project with a ticket
+    /// Enter a project: with a ticket, a short code, or the configuration file of an open project
+    #[command(after_help = "Examples:\n  cairn join cairn1...\n  cairn join 7-482-193\n  cairn join 7-482-193 --via 192.168.1.20:4711")]
     Join {
+        #[arg(value_name = "TICKET|CODE|FILE")]
         ticket: String,
         /// Name of this device
         #[arg(long = "name", value_name = "NAME")]
         device_name: Option<String>,
+        /// A device to enter through, where the network hides it
+        #[arg(long, value_name = "HOST:PORT")]
+        via: Option<String>,
+        /// Only tell what this device would receive
+        #[arg(long)]
+        dry_run: bool,
+        /// Seconds to look for a device
+        #[arg(long, value_name = "S")]
+        timeout: Option<u64>,
     },
-    /// Who belongs, with which role
-    Devices,
+    /// Who belongs, with which role; approve, remove, recover
+    Devices {
+        #[command(subcommand)]
+        what: Option<DeviceVerb>,
+    },
+    /// Show or set the project's rules
+    Policy {
+        #[command(subcommand)]
+        what: Option<PolicyVerb>,
+    },
     /// Record an observation
     #[command(
         after_help = "Example: cairn add --category animal --at -3.46,-62.21 --note \"fresh tracks\" species=tapir behaviour=\"feeding;moving\""
@@ -261,6 +318,89 @@ pub struct FilterArgs {
 }
 
 #[derive(Subcommand, Debug)]
+pub enum DeviceVerb {
+    /// Give a device another role
+    Role {
+        device: String,
+        /// coordinator, member, observer or archive
+        role: String,
+    },
+    /// Shut a device out; what it wrote and is here stays
+    #[command(
+        after_help = "What the device wrote and nobody has seen yet is set apart when it arrives: see `cairn devices quarantine`.\nIt keeps what it has, and can read nothing written from now on by devices that have heard of this."
+    )]
+    Remove {
+        device: String,
+        /// It left or is not needed any more (the default)
+        #[arg(long, conflicts_with_all = ["lost", "since"])]
+        left: bool,
+        /// It was lost
+        #[arg(long, conflicts_with = "since")]
+        lost: bool,
+        /// Somebody else may have written with it from this batch on (`status`, `log` show batch numbers)
+        #[arg(long = "compromised-since", value_name = "SEQ")]
+        since: Option<u64>,
+    },
+    /// Let in a device that asked to, or one that was removed
+    Approve {
+        device: String,
+        /// Another role than it was offered
+        #[arg(long)]
+        role: Option<String>,
+    },
+    /// Do not let in a device that asked to
+    Refuse { device: String },
+    /// Compare the digits that the other device shows (`cairn whoami` there)
+    Verify {
+        device: String,
+        #[arg(required = true, allow_hyphen_values = true)]
+        digits: Vec<String>,
+    },
+    /// Batches that are held and do not count; `accept` takes them in
+    Quarantine {
+        #[command(subcommand)]
+        what: Option<QuarantineVerb>,
+    },
+    /// Make this device a coordinator with the 24 recovery words
+    #[command(after_help = "The words are read from standard input, or from a file, never from the command line.")]
+    Recover {
+        /// File with the words
+        #[arg(long, value_name = "FILE")]
+        words: Option<PathBuf>,
+        /// Remove this device too, whatever its rank
+        #[arg(long, value_name = "DEVICE")]
+        remove: Vec<String>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum QuarantineVerb {
+    /// Take in what a device wrote, or one batch and those before it
+    Accept {
+        #[arg(value_name = "DEVICE|BATCH")]
+        which: String,
+        /// Of a device: only up to this batch
+        #[arg(long, value_name = "SEQ")]
+        through: Option<u64>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum PolicyVerb {
+    /// May members edit each other's observations?
+    MembersEditOthers {
+        #[arg(value_parser = ["yes", "no"])]
+        answer: String,
+    },
+    /// By invitation, or open to everyone with the configuration file
+    #[command(after_help = "In an open project `cairn config export FILE --with-invite` writes a file with which anyone can join.\nWhoever has it can read and write everything, for good.")]
+    Join {
+        #[arg(value_parser = ["invite", "open"])]
+        how: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
 pub enum ConflictVerb {
     /// Keep one value
     Resolve {
@@ -283,7 +423,21 @@ pub enum ConfigVerb {
         dry_run: bool,
     },
     /// Write the configuration to a file
-    Export { file: PathBuf },
+    Export {
+        file: PathBuf,
+        /// With an invitation for anyone (the project must be open): whoever has the file can read and write everything, for good
+        #[arg(long)]
+        with_invite: bool,
+    },
+    /// Switch the project to another configuration; other devices follow with `adopt`
+    Switch {
+        file: PathBuf,
+        /// Only tell what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Follow the project's switch to another configuration on this device
+    Adopt,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -41,7 +41,7 @@ pub fn run(ui: &Ui) -> Result<Reply, NodeError> {
     let import = import(&ana, &folder.0)?;
     ui.say("She gives Bo a ticket. Bo joins with nobody reachable and records at once.");
     let ticket = ana.handle(Request::Invite(Default::default()))?.data["ticket"].as_str().unwrap_or_default().to_owned();
-    b.join_project(&JoinRequest { ticket, device_name: Some("Bo's phone".into()) })?;
+    b.join_project(&JoinRequest { ticket, device_name: Some("Bo's phone".into()), ..Default::default() })?;
     let bo = Node::open(&b, None)?;
     bo.handle(Request::Add(AddRequest { at: Some("61.2,-149.9".into()), note: Some("felt it in the tent".into()), ..Default::default() }))?;
     ui.say("They meet on a network without internet: first sync.");
@@ -102,7 +102,7 @@ fn meet(ana: Node, bo: Node) -> Result<(Node, Node, Value), NodeError> {
         let told = |line: Value| {
             ready.send(line["listen"][0].as_str().unwrap_or_default().to_owned()).ok();
         };
-        let serving = serve(ana, ServeOptions { listen, discovery: false }, told, async {
+        let serving = serve(ana, ServeOptions { listen, discovery: false }, told, |_| {}, async {
             stopped.await.ok();
         });
         let dialling = async {

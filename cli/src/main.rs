@@ -3,6 +3,7 @@
 mod args;
 mod demo;
 mod error;
+mod membership;
 mod render;
 mod run;
 mod ui;

@@ -1,6 +1,6 @@
 //! Replies as text for people. No decisions.
 
-use crate::args::Verb;
+use crate::args::{DeviceVerb, Verb};
 use cairn_node::Reply;
 use serde_json::Value;
 
@@ -109,6 +109,9 @@ fn sync(data: &Value) -> String {
         if let Some(message) = t.get("message") {
             lines.push(format!("  {}", text(message)));
         }
+        if let Some(remedy) = t.get("remedy") {
+            lines.push(format!("  {}", text(remedy)));
+        }
     }
     lines.join("\n")
 }
@@ -132,6 +135,7 @@ fn status(data: &Value) -> String {
             ("only here", "/only_here"),
             ("conflicts", "/conflicts"),
             ("quarantined", "/quarantined"),
+            ("waiting", "/waiting"),
             ("digest", "/digest"),
         ],
     )
@@ -161,6 +165,14 @@ fn conflict(c: &Value) -> String {
 }
 
 fn config(data: &Value) -> String {
+    if let Some(adopted) = data.get("adopted") {
+        let said = if adopted == true { "this device works with" } else { "this device worked already with" };
+        return format!("{said} {}", text(&data["name"]));
+    }
+    if data.get("from").is_some() {
+        let said = if data["dry_run"] == true { "would switch" } else { "switched" };
+        return format!("{said} from {} to {}", text(&data["from"]), text(&data["to"]));
+    }
     if data.get("categories").is_none() {
         return data.get("file").map(text).unwrap_or_else(|| format!("{} keys changed", data["changes"]));
     }
@@ -180,6 +192,54 @@ fn qr(ticket: &str) -> String {
     code.map(|c| c.render::<qrcode::render::unicode::Dense1x2>().build() + "\n").unwrap_or_default()
 }
 
+/// A ticket or a code, to be handed over.
+pub fn invitation(d: &Value) -> String {
+    match d["code"].as_str() {
+        Some(code) => {
+            let at = rows(d, "addresses").iter().map(text).collect::<Vec<_>>().join(" ");
+            format!("{code}\n\nOn the other device: cairn join {code}   (where the network hides this device: --via {at})\nOne guess, {} minutes.", d["expires_s"].as_u64().unwrap_or(0) / 60)
+        }
+        None => format!("{}{}\n\nOn the other device: cairn join TICKET", qr(&text(&d["ticket"])), text(&d["ticket"])),
+    }
+}
+
+/// What a newcomer will receive, said before the invitation exists.
+pub fn before_inviting(d: &Value) -> String {
+    format!("{} device(s) may enter as {}. Each receives {}; it {}.", d["uses"], text(&d["role"]), text(&d["receives"]), text(&d["may"]))
+}
+
+/// The same, on the device that enters.
+pub fn before_entering(d: &Value) -> String {
+    let may = if d["may"].is_null() { "may do what its role allows".to_owned() } else { text(&d["may"]) };
+    format!("Entering {} as {}: this device receives {}; it {}.", text(&d["name"]), text(&d["role"]), text(&d["receives"]), may)
+}
+
+/// Lines of devices that may not exchange observations now, greyed where the terminal can.
+fn greyed(lines: &[String]) -> String {
+    use std::io::IsTerminal;
+    let (on, off) = if std::io::stdout().is_terminal() { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+    lines.iter().map(|l| format!("{on}{l}{off}")).collect::<Vec<_>>().join("\n")
+}
+
+fn not_allowed(d: &Value) -> String {
+    let line = |t: &Value| format!("{}  {}  {}  ({})", text(&t["name"]), text(&t["state"]), text(&t["reason"]), text(&t["remedy"]));
+    let lines: Vec<String> = rows(d, "not_allowed").iter().map(line).collect();
+    if lines.is_empty() { String::new() } else { format!("\n\nmet, but not allowed:\n{}", greyed(&lines)) }
+}
+
+fn devices(what: Option<&DeviceVerb>, d: &Value) -> String {
+    match what {
+        Some(DeviceVerb::Quarantine { what: None }) if rows(d, "quarantine").is_empty() => "nothing is set apart".into(),
+        Some(DeviceVerb::Quarantine { what: None }) => columns(d, "quarantine", &["name", "seq", "state", "changes", "counted_anyway", "time", "batch"]),
+        Some(DeviceVerb::Quarantine { .. }) => format!("{} batches accepted, {} left in quarantine", rows(d, "accepted").len(), d["quarantined"]),
+        Some(DeviceVerb::Verify { .. }) => {
+            let same = if d["matches"] == true { "the digits are the same: this is that device" } else { "THE DIGITS DIFFER" };
+            format!("{}\n{same}", columns(d, "devices", &["name", "role", "state", "digits"]))
+        }
+        _ => columns(d, "devices", &["name", "role", "state", "verified", "last_seen", "digits"]),
+    }
+}
+
 /// A reply for people.
 pub fn reply(verb: &Verb, reply: &Reply) -> String {
     let d = &reply.data;
@@ -189,17 +249,28 @@ pub fn reply(verb: &Verb, reply: &Reply) -> String {
             text(&d["name"]),
             text(&d["recovery"])
         ),
-        Verb::Join { .. } => format!("joined {}; sync once with a member to receive what is there", text(&d["name"])),
-        Verb::Whoami => format!("device {}\n{}", text(&d["device"]), columns(d, "projects", &["name", "role", "project"])),
-        Verb::Invite { .. } => format!(
-            "{}{}\n\nThis ticket lets {} device(s) in as {}, to read all {} observations here and everything to come.",
-            qr(&text(&d["ticket"])),
-            text(&d["ticket"]),
-            d["uses"],
-            text(&d["role"]),
-            d["observations"]
-        ),
-        Verb::Devices => columns(d, "devices", &["name", "role", "state", "last_seen", "device"]),
+        Verb::Join { dry_run: true, .. } => before_entering(d),
+        Verb::Join { .. } if d["state"] == "pending" => {
+            let check = d["check"].as_str().map(|c| format!("; check digits {c}")).unwrap_or_default();
+            format!("asked to enter {}{check}", text(&d["name"]))
+        }
+        Verb::Join { .. } => {
+            let check = d["check"].as_str().map(|c| format!(" (check digits {c}: the other screen shows the same)")).unwrap_or_default();
+            format!("joined {}{check}; sync once with a member to receive what is there", text(&d["name"]))
+        }
+        Verb::Whoami => {
+            format!("device {}\ndigits {}\n{}", text(&d["device"]), text(&d["digits"]), columns(d, "projects", &["name", "role", "state", "project"]))
+        }
+        Verb::Invite { dry_run: true, .. } => before_inviting(d),
+        Verb::Invite { list: true, .. } => columns(d, "invitations", &["invite", "role", "mode", "used", "uses", "state", "by"]),
+        Verb::Invite { revoke: Some(_), .. } => format!("{} invitations revoked", rows(d, "revoked").len()),
+        Verb::Invite { .. } if d.get("let_in").is_some() => format!("{} device(s) let in", rows(d, "let_in").len()),
+        Verb::Invite { .. } => invitation(d),
+        Verb::Devices { what } => devices(what.as_ref(), d),
+        Verb::Policy { .. } => {
+            let edit = if d["members_edit_others"] == true { "yes" } else { "no" };
+            format!("members edit others' observations: {edit}\nentered by: {}", text(&d["join"]))
+        }
         Verb::Add { .. } | Verb::Edit { .. } => observation(&d["observation"]),
         Verb::Rm { .. } => format!("{} deleted", d["changed"]),
         Verb::Restore { .. } => format!("{} restored", d["changed"]),
@@ -216,8 +287,11 @@ pub fn reply(verb: &Verb, reply: &Reply) -> String {
         Verb::Status => status(d),
         Verb::Peers { near: true } => {
             columns(d, "peers", &["name", "target", "state", "configuration_version", "their_observations", "would_receive", "would_send"])
+                + &not_allowed(d)
         }
-        Verb::Peers { .. } => columns(d, "peers", &["name", "role", "last_heard", "transport", "has_all", "lacks_batches"]),
+        Verb::Peers { .. } => {
+            columns(d, "peers", &["name", "role", "last_heard", "transport", "has_all", "lacks_batches"]) + &not_allowed(d)
+        }
         Verb::Check if rows(d, "findings").is_empty() => "everything is as it should be".into(),
         Verb::Check => columns(d, "findings", &["place", "what"]),
         Verb::Serve { .. } => "stopped".into(),

@@ -1,11 +1,11 @@
 //! From arguments to requests.
 
 use crate::args::{Args, ConfigVerb, ConflictVerb, FilterArgs, Set, Verb};
-use crate::demo;
+use crate::{demo, membership, render};
 use crate::ui::Ui;
 use cairn_node::{
-    AddRequest, Client, ConfigRequest, EditRequest, ExportRequest, Home, ImportRequest, InviteRequest, JoinRequest, ListRequest,
-    NewRequest, NodeError, Reply, Request, ServeOptions, SyncRequest, serve,
+    AddRequest, Client, ConfigRequest, EditRequest, ExportRequest, Home, ImportRequest, JoinRequest, ListRequest, NewRequest, NodeError,
+    Reply, Request, ServeOptions, SyncRequest, serve,
 };
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -40,9 +40,17 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
             let new = NewRequest { name: name.clone(), device_name: device_name.clone(), config: absolute_opt(config)? };
             home(args)?.create_project(&new)
         }
-        Verb::Join { ticket, device_name } => {
-            home(args)?.join_project(&JoinRequest { ticket: ticket.clone(), device_name: device_name.clone() })
+        Verb::Join { ticket, device_name, via, dry_run, timeout } => {
+            let request = JoinRequest {
+                ticket: ticket.clone(),
+                device_name: device_name.clone(),
+                via: via.clone(),
+                dry_run: *dry_run,
+                timeout_s: *timeout,
+            };
+            enter(&home(args)?, &request, ui)
         }
+        Verb::Invite { .. } => membership::invite(args, &client(args)?, ui),
         Verb::Demo => demo::run(ui),
         Verb::Whoami if home(args)?.projects()?.is_empty() => {
             let device = home(args)?.keys()?.device().to_string();
@@ -53,8 +61,31 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
     }
 }
 
+/// Says first what is received; a code tells nothing before it is used.
+fn enter(home: &Home, request: &JoinRequest, ui: &Ui) -> Result<Reply, NodeError> {
+    if !request.dry_run
+        && let Ok(told) = home.join_project(&JoinRequest { dry_run: true, ..request.clone() })
+    {
+        ui.say(&render::before_entering(&told.data));
+    }
+    home.join_project(request)
+}
+
 fn client(args: &Args) -> Result<Client, NodeError> {
     Ok(Client::new(home(args)?, args.project.clone(), Duration::from_secs(args.wait)))
+}
+
+/// Ends with Ctrl-C or SIGTERM.
+pub fn until_told() -> Result<impl Future<Output = ()>, NodeError> {
+    let fault = |e: std::io::Error| NodeError::Store { message: e.to_string() };
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(fault)?;
+    Ok(async move {
+        tokio::select! {
+            // Without a handler for Ctrl-C the default ends the process, which the store survives.
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 fn stay_on(client: &Client, listen: SocketAddr, discovery: bool, ui: &Ui) -> Result<Reply, NodeError> {
@@ -62,15 +93,8 @@ fn stay_on(client: &Client, listen: SocketAddr, discovery: bool, ui: &Ui) -> Res
     let fault = |e: std::io::Error| NodeError::Store { message: e.to_string() };
     let runtime = tokio::runtime::Runtime::new().map_err(fault)?;
     runtime.block_on(async {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(fault)?;
-        let stop = async {
-            tokio::select! {
-                // Without a handler for Ctrl-C the default ends the process, which the store survives.
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-        };
-        serve(node, ServeOptions { listen, discovery }, |ready| ui.ready(&ready), stop).await
+        let stop = until_told()?;
+        serve(node, ServeOptions { listen, discovery }, |ready| ui.ready(&ready), |device| ui.let_in(device), stop).await
     })?;
     Ok(Reply { data: serde_json::json!({"stopped": true}), ..Reply::default() })
 }
@@ -101,8 +125,8 @@ fn list(filter: &FilterArgs, limit: usize) -> ListRequest {
 
 fn request(args: &Args) -> Result<Request, NodeError> {
     Ok(match &args.verb {
-        Verb::Invite { role, uses, .. } => Request::Invite(InviteRequest { role: role.clone(), uses: *uses }),
-        Verb::Devices => Request::Devices,
+        Verb::Devices { what } => Request::Devices(membership::device_request(what.as_ref())?),
+        Verb::Policy { what } => Request::Policy(membership::policy_request(what.as_ref())),
         Verb::Add { category, set: s } => Request::Add(set(s, category)),
         Verb::Edit { id, category, unset, set: s } => {
             Request::Edit(EditRequest { id: id.clone(), set: set(s, category), unset: unset.clone() })
@@ -120,7 +144,13 @@ fn request(args: &Args) -> Result<Request, NodeError> {
         Verb::Config { what: ConfigVerb::Import { file, dry_run } } => {
             Request::Config(ConfigRequest::Import { file: absolute(file)?, dry_run: *dry_run })
         }
-        Verb::Config { what: ConfigVerb::Export { file } } => Request::Config(ConfigRequest::Export { file: absolute(file)? }),
+        Verb::Config { what: ConfigVerb::Export { file, with_invite } } => {
+            Request::Config(ConfigRequest::Export { file: absolute(file)?, with_invite: *with_invite })
+        }
+        Verb::Config { what: ConfigVerb::Switch { file, dry_run } } => {
+            Request::Config(ConfigRequest::Switch { file: absolute(file)?, dry_run: *dry_run })
+        }
+        Verb::Config { what: ConfigVerb::Adopt } => Request::Config(ConfigRequest::Adopt),
         Verb::Import { file, category, map, dry_run, rejects, .. } => Request::Import(ImportRequest {
             file: absolute(file)?,
             category: category.clone(),
@@ -137,6 +167,6 @@ fn request(args: &Args) -> Result<Request, NodeError> {
         Verb::Status => Request::Status,
         Verb::Peers { near } => Request::Peers { near: *near },
         Verb::Check => Request::Check,
-        Verb::Whoami | Verb::New { .. } | Verb::Join { .. } | Verb::Serve { .. } | Verb::Demo => Request::Whoami,
+        Verb::Whoami | Verb::New { .. } | Verb::Join { .. } | Verb::Invite { .. } | Verb::Serve { .. } | Verb::Demo => Request::Whoami,
     })
 }

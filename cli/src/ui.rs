@@ -2,7 +2,7 @@
 
 use crate::args::Args;
 use crate::{error, render};
-use cairn_node::{NodeError, Reply};
+use cairn_node::{LetIn, NodeError, Reply};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
@@ -62,6 +62,21 @@ impl Ui {
         } else {
             self.data(&format!("listening on {}", ready["listen"][0].as_str().unwrap_or_default()));
         }
+    }
+
+    /// What is shown while the command waits for a guest: with `--json` the first line.
+    pub fn shown(&self, reply: &Reply) {
+        if self.json {
+            self.data(&json!({"ok": true, "code": 0, "data": reply.data, "warnings": reply.warnings}).to_string());
+        } else {
+            self.data(&render::invitation(&reply.data));
+            self.say("waiting for the other device (Ctrl-C ends it) ...");
+        }
+    }
+
+    /// A device came in: both screens show the same digits.
+    pub fn let_in(&self, device: &LetIn) {
+        self.say(&format!("{} came in; its screen must show the digits {}", device.name, device.check));
     }
 
     /// Prints a reply; gives the exit code.

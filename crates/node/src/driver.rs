@@ -5,8 +5,8 @@ use crate::desk::{Tally, answer};
 use crate::home::{Node, locked, now_ms};
 use cairn_contract::{Link, LinkError, ReceiveHalf, SendHalf};
 use cairn_model::DeviceId;
-use cairn_store::{IngestStats, Store};
-use cairn_sync::{Answer, CloseReason, Effect, Event, FrameReader, Hello, Request, Session, Setup, frame, limits};
+use cairn_store::{Entropy, IngestStats, OsEntropy, Store};
+use cairn_sync::{Answer, CloseReason, Effect, Event, FrameReader, Hello, Host, HostSetup, Request, Session, Setup, frame, limits};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -32,6 +32,10 @@ pub struct LinkReport {
     pub hello: Option<Hello>,
     /// Both sides said that they are synced.
     pub synced: bool,
+    /// They work with different configurations, so observations waited.
+    pub gated: bool,
+    /// A device was let in over this link; six digits that it shows too.
+    pub let_in: Option<String>,
     /// Numbers.
     pub progress: Progress,
     /// What arrived.
@@ -68,16 +72,19 @@ pub async fn run_link<L: Link>(
     let setup = {
         let store = node.store();
         let name = store.device_name(&store.device());
-        Setup { peer: info.peer, exporter: info.exporter, discovery: store.discovery_key(), name, port: node.port, probe }
+        Setup { peer: info.peer, exporter: info.exporter, discovery: store.discovery_key(), name, port: node.port(), probe }
     };
     let (tx, rx) = link.split();
     let mut line = Line::start(node, tx, rx, info.dialled, sync);
+    line.check = cairn_trust::check_digits(&info.exporter);
     let mut report = LinkReport::default();
     line.converse(node, setup, info.dialled, stay, &mut report, seen).await;
     let tally = line.end(&report).await;
     report.stats = tally.stats;
     report.ms = began.elapsed().as_millis() as u64;
     note_met(node, &report, &info.remote, info.dialled);
+    crate::network::note_turned_away(node, &report);
+    node.doors.refresh(&node.store());
     report
 }
 
@@ -99,6 +106,8 @@ fn note_met(node: &Node, report: &LinkReport, remote: &str, dialled: bool) {
 /// The tasks around one session.
 struct Line {
     id: u64,
+    /// Six digits both ends of this channel can show.
+    check: String,
     frames: mpsc::Receiver<Result<Vec<u8>, LinkError>>,
     out: mpsc::UnboundedSender<Outgoing>,
     backlog: Arc<Backlog>,
@@ -135,6 +144,7 @@ impl Line {
         let desk_store = store.clone();
         Self {
             id,
+            check: String::new(),
             frames,
             out,
             requests,
@@ -158,25 +168,25 @@ impl Line {
         seen: &(dyn Fn(&Progress) + Sync),
     ) {
         let mut changes = node.changed.subscribe();
-        let mut session = None;
+        let mut talk = None;
         if dialled {
             let (dialling, effects) = Session::dial(setup.clone());
-            session = Some(dialling);
-            self.carry_out(effects, report);
+            talk = Some(Talk::Session(Box::new(dialling)));
+            self.carry_out(node, effects, report);
         }
         let greeting = tokio::time::sleep(GREETING);
         tokio::pin!(greeting);
         loop {
-            let wants = session.as_ref().is_none_or(Session::wants_frames);
+            let wants = talk.as_ref().is_none_or(Talk::wants_frames);
             let effects = tokio::select! {
                 biased;
-                Some((number, done)) = self.answers.recv() => step(&mut session, Event::Answer(number, done)),
+                Some((number, done)) = self.answers.recv() => step(&mut talk, Event::Answer(number, done)),
                 got = self.frames.recv(), if wants => match got {
-                    Some(Ok(got)) => match &mut session {
-                        Some(session) => session.handle(Event::Frame(got)),
+                    Some(Ok(got)) => match &mut talk {
+                        Some(talk) => talk.handle(Event::Frame(got)),
                         None => {
-                            let (accepted, effects) = Session::accept(setup.clone(), &got);
-                            session = Some(accepted);
+                            let (begun, effects) = Talk::accept(node, &setup, &got);
+                            talk = Some(begun);
                             effects
                         }
                     },
@@ -192,7 +202,7 @@ impl Line {
                 },
                 change = changes.recv() => match change {
                     Ok(by) if by == self.id => Vec::new(),
-                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => step(&mut session, Event::Changed),
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => step(&mut talk, Event::Changed),
                     Err(broadcast::error::RecvError::Closed) => break,
                 },
                 () = &mut greeting, if report.device.is_none() => {
@@ -200,11 +210,18 @@ impl Line {
                     break;
                 }
             };
-            let done = self.carry_out(effects, report);
-            if let Some(session) = &session {
-                report.progress = session.progress();
-                seen(&report.progress);
-                report.device = session.hello().map(|_| session.peer());
+            let done = self.carry_out(node, effects, report);
+            match &talk {
+                Some(Talk::Session(session)) => {
+                    report.progress = session.progress();
+                    report.gated = session.is_gated();
+                    seen(&report.progress);
+                    let proved = session.hello().is_some() || report.reason == Some(CloseReason::Removed);
+                    report.device = proved.then(|| session.peer());
+                }
+                // It proved an invitation: that is who it is for now.
+                Some(Talk::Host(_)) => report.device = Some(setup.peer),
+                None => {}
             }
             if done || (report.synced && stay == Stay::UntilSynced) {
                 break;
@@ -213,7 +230,7 @@ impl Line {
     }
 
     /// `true` when the link is over.
-    fn carry_out(&mut self, effects: Vec<Effect>, report: &mut LinkReport) -> bool {
+    fn carry_out(&mut self, node: &Node, effects: Vec<Effect>, report: &mut LinkReport) -> bool {
         for effect in effects {
             match effect {
                 Effect::Send(message) => {
@@ -228,6 +245,8 @@ impl Line {
                 }
                 Effect::Met(hello) => report.hello = Some(*hello),
                 Effect::Synced => report.synced = true,
+                Effect::CodeTried(_) => node.doors.burn(),
+                Effect::LetIn => report.let_in = Some(self.check.clone()),
                 Effect::Close(reason) => {
                     report.reason = Some(reason);
                     return true;
@@ -266,8 +285,48 @@ impl Line {
     }
 }
 
-fn step(session: &mut Option<Session>, event: Event) -> Vec<Effect> {
-    session.as_mut().map(|s| s.handle(event)).unwrap_or_default()
+/// What is spoken over one link.
+enum Talk {
+    Session(Box<Session>),
+    /// Somebody enters.
+    Host(Host),
+}
+
+impl Talk {
+    /// By a dialler's first frame: an invitation, a code, or the project itself.
+    fn accept(node: &Node, setup: &Setup, first: &[u8]) -> (Self, Vec<Effect>) {
+        let host = HostSetup {
+            peer: setup.peer,
+            exporter: setup.exporter,
+            name: setup.name.clone(),
+            invitations: node.doors.invitations(),
+            code: node.doors.code(),
+            seed: (&mut OsEntropy as &mut dyn Entropy).bytes(),
+        };
+        if let Some((host, effects)) = Host::accept(host, first) {
+            return (Talk::Host(host), effects);
+        }
+        let (session, effects) = Session::accept(setup.clone(), first);
+        (Talk::Session(Box::new(session)), effects)
+    }
+
+    fn handle(&mut self, event: Event) -> Vec<Effect> {
+        match self {
+            Talk::Session(session) => session.handle(event),
+            Talk::Host(host) => host.handle(event),
+        }
+    }
+
+    fn wants_frames(&self) -> bool {
+        match self {
+            Talk::Session(session) => session.wants_frames(),
+            Talk::Host(_) => true,
+        }
+    }
+}
+
+fn step(talk: &mut Option<Talk>, event: Event) -> Vec<Effect> {
+    talk.as_mut().map(|t| t.handle(event)).unwrap_or_default()
 }
 
 async fn read(mut rx: impl ReceiveHalf, frames: mpsc::Sender<Result<Vec<u8>, LinkError>>, dialled: bool) {

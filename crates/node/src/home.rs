@@ -1,13 +1,16 @@
 //! A home: the device's key and its projects, each in a folder of its own.
 
 use crate::request::{JoinRequest, NewRequest, Reply, Request};
-use crate::{NodeError, reading, transfer, writing};
-use cairn_model::{default_configuration, hex, unhex};
+use crate::door::Doors;
+use crate::{NodeError, devices, reading, transfer, writing};
+use cairn_model::{DeviceId, ProjectId, default_configuration, hex, unhex};
 use cairn_store::{Entropy, NewProject, OsEntropy, Store, StoreFiles, create_file, open_file};
 use cairn_trust::{DeviceKeys, Ticket};
 use serde_json::json;
 use std::fs;
+use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -122,25 +125,35 @@ impl Home {
         Ok(Reply::new(json!({"project": project.to_string(), "device": device.to_string(), "name": new.name, "recovery": recovery})))
     }
 
-    /// `join`: works with nobody reachable.
+    /// `true` if the project is here, or a request to enter it waits.
+    pub(crate) fn has_project(&self, project: &ProjectId) -> bool {
+        let folder = self.folder_of(project);
+        folder.join("name").exists() && crate::entering::Waiting::read(&folder).is_none()
+    }
+
+    fn folder_of(&self, project: &ProjectId) -> PathBuf {
+        self.path.join("projects").join(&project.to_string()[..16])
+    }
+
+    /// `join`.
     pub fn join_project(&self, join: &JoinRequest) -> Result<Reply, NodeError> {
-        let ticket = Ticket::decode(&join.ticket).map_err(|e| NodeError::input(e.to_string()))?;
-        let known = self.path.join("projects").join(&ticket.project.to_string()[..16]);
-        if known.join("name").exists() {
-            return Err(NodeError::Exists { what: "this project".into() });
-        }
-        let ops = cairn_trust::evaluate(&ticket.project, &ticket.ops);
-        let genesis = ops.genesis.ok_or_else(|| NodeError::input("the ticket names no project"))?;
-        let name = join.device_name.clone().unwrap_or_else(host_name);
+        blocking(crate::entering::join(self, join))
+    }
+
+    /// Enters by a bearer ticket: works with nobody reachable.
+    pub(crate) fn join_by_bearer(&self, ticket: &Ticket, name: Option<&str>) -> Result<Reply, NodeError> {
+        let mut log = cairn_trust::Log::new(ticket.project);
+        let admitted = ticket.ops.iter().all(|op| log.admit(op.clone()).is_ok());
+        let genesis = log.genesis().filter(|_| admitted).ok_or_else(|| NodeError::input("the ticket names no project"))?.clone();
+        let name = name.map_or_else(host_name, str::to_owned);
         let keys = self.keys()?;
         let device = keys.device();
-        let addresses = ticket.addresses.clone();
-        let founder = ticket.ops.last().map(|op| op.issuer);
+        let inviter = ticket.ops.last().map(|op| op.issuer);
         let project = self.build(&genesis.name, |db| {
-            let mut store = Store::join_project(db, keys, Box::new(OsEntropy), &ticket, &name)?;
-            if let Some(inviter) = founder {
-                for address in addresses {
-                    store.note_met(&inviter, Some(address), "quic", 0)?;
+            let mut store = Store::join_project(db, keys, Box::new(OsEntropy), ticket, &name)?;
+            if let Some(inviter) = inviter {
+                for address in &ticket.addresses {
+                    store.note_met(&inviter, Some(address.clone()), "quic", 0)?;
                 }
             }
             Ok(store.project())
@@ -148,7 +161,20 @@ impl Home {
         Ok(Reply::new(json!({"project": project.to_string(), "device": device.to_string(), "name": genesis.name, "state": "active"})))
     }
 
-    fn build(
+    /// Keeps a request to enter that waits for approval.
+    pub(crate) fn keep_waiting(&self, project: &ProjectId, name: &str, waiting: &crate::entering::Waiting) -> Result<(), NodeError> {
+        let folder = self.folder_of(project);
+        let fault = |e: &dyn std::fmt::Display| NodeError::file(&folder, e);
+        let text = serde_json::to_string(waiting).map_err(|e| fault(&e))?;
+        fs::create_dir_all(&folder).map_err(|e| fault(&e))?;
+        fs::write(folder.join("name"), name).map_err(|e| fault(&e))?;
+        let path = folder.join("pending");
+        // It holds the invitation's secret.
+        fs::remove_file(&path).ok();
+        write_private(&path, text.as_bytes()).map_err(|e| NodeError::file(&path, e))
+    }
+
+    pub(crate) fn build(
         &self,
         name: &str,
         fill: impl FnOnce(redb::Database) -> Result<cairn_model::ProjectId, cairn_store::StoreError>,
@@ -160,7 +186,11 @@ impl Home {
         let done = || -> Result<cairn_model::ProjectId, NodeError> {
             let project = create_file(&files, fill)?;
             fs::write(making.join("name"), name).map_err(|e| NodeError::file(&making, e))?;
-            let folder = self.path.join("projects").join(&project.to_string()[..16]);
+            let folder = self.folder_of(&project);
+            if crate::entering::Waiting::read(&folder).is_some() {
+                // The request was granted: the project takes its place.
+                fs::remove_dir_all(&folder).map_err(|e| NodeError::file(&folder, e))?;
+            }
             fs::rename(&making, &folder).map_err(|e| NodeError::file(&folder, e))?;
             StoreFiles::new(&folder).note_place()?;
             Ok(project)
@@ -174,13 +204,22 @@ impl Home {
     }
 }
 
+/// Drives `work` to its end, also where the caller is inside a runtime.
+pub(crate) fn blocking<T: Send>(work: impl Future<Output = Result<T, NodeError>> + Send) -> Result<T, NodeError> {
+    let fault = |e: &dyn std::fmt::Display| NodeError::Store { message: e.to_string() };
+    std::thread::scope(|scope| {
+        let done = scope.spawn(|| tokio::runtime::Runtime::new().map_err(|e| fault(&e))?.block_on(work)).join();
+        done.unwrap_or_else(|_| Err(fault(&"entering failed inside")))
+    })
+}
+
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = fs::read_to_string("/etc/hostname").unwrap_or_default().trim().to_owned();
     if name.is_empty() { "device".to_owned() } else { name }
 }
@@ -191,12 +230,36 @@ pub(crate) const LOCAL: u64 = 0;
 /// Observations in one import or sync past which the file is looked at for unused space.
 const LARGE_UNIT: u64 = 5_000;
 
+/// A device that belongs to the project's world and may not exchange observations now.
+#[derive(Clone, Debug)]
+pub(crate) struct TurnedAway {
+    pub state: &'static str,
+    pub reason: String,
+    pub at_ms: i64,
+}
+
+/// A device that entered through this one.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct LetIn {
+    /// The device.
+    pub device: String,
+    /// Its display name.
+    pub name: String,
+    /// Six digits that the newcomer shows too.
+    pub check: String,
+}
+
 /// One open project.
 pub struct Node {
     pub(crate) store: Arc<Mutex<Store>>,
     pub(crate) changed: tokio::sync::broadcast::Sender<u64>,
-    /// Port that `serve` listens on, 0 without.
-    pub(crate) port: u16,
+    /// Where `serve` listens.
+    listening: Arc<Mutex<Option<SocketAddr>>>,
+    pub(crate) doors: Doors,
+    /// Devices that proved the project and were turned away, with the reason.
+    pub(crate) turned_away: Arc<Mutex<BTreeMap<DeviceId, TurnedAway>>>,
+    /// Devices that were let in while somebody waits for them.
+    pub(crate) let_in: tokio::sync::broadcast::Sender<LetIn>,
     folder: PathBuf,
     holder: PathBuf,
 }
@@ -217,7 +280,25 @@ impl Node {
         let holder = files.holder();
         fs::write(&holder, format!("process {} ({})", std::process::id(), home.program)).map_err(|e| NodeError::file(&holder, e))?;
         let (changed, _) = tokio::sync::broadcast::channel(16);
-        Ok(Self { store: Arc::new(Mutex::new(store)), changed, port: 0, folder, holder })
+        let (let_in, _) = tokio::sync::broadcast::channel(16);
+        let doors = Doors::default();
+        doors.refresh(&store);
+        let (listening, turned_away) = Default::default();
+        Ok(Self { store: Arc::new(Mutex::new(store)), changed, listening, doors, turned_away, let_in, folder, holder })
+    }
+
+    /// Where this device listens.
+    pub(crate) fn listening(&self) -> Option<SocketAddr> {
+        *self.listening.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(crate) fn listens_at(&self, address: SocketAddr) {
+        *self.listening.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(address);
+    }
+
+    /// Port this device listens on, 0 without.
+    pub(crate) fn port(&self) -> u16 {
+        self.listening().map_or(0, |a| a.port())
     }
 
     /// Is told whenever the store changes, with the number of the link that brought it (0: this device wrote).
@@ -251,7 +332,8 @@ impl Node {
         let before = self.store().digest()?;
         let reply = match request {
             Request::Whoami => reading::whoami(self),
-            Request::Devices => reading::devices(self),
+            Request::Devices(request) => devices::devices(self, &request),
+            Request::Policy(request) => devices::policy(self, &request),
             Request::Show { id } => reading::show(self, &id),
             Request::List(list) => reading::list(self, &list),
             Request::Log { id, limit } => reading::log(self, id.as_deref(), limit),
@@ -259,7 +341,7 @@ impl Node {
             Request::Status => reading::status(self),
             Request::Peers { .. } => reading::peers(self),
             Request::Check => reading::check(self),
-            Request::Invite(invite) => writing::invite(self, &invite),
+            Request::Invite(invite) => devices::invite(self, &invite),
             Request::Add(add) => writing::add(self, &add),
             Request::Edit(edit) => writing::edit(self, &edit),
             Request::Remove { ids, deleted } => writing::remove(self, &ids, deleted),
@@ -269,7 +351,9 @@ impl Node {
             Request::Config(config) => transfer::config(self, &config),
             Request::Sync(_) => Err(NodeError::input("a sync needs the network: use `sync`")),
         }?;
-        if self.store().digest()? != before {
+        let store = self.store();
+        self.doors.refresh(&store);
+        if store.digest()? != before {
             // Nobody listens when no link is open.
             self.changed.send(LOCAL).ok();
         }

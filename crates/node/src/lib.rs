@@ -14,7 +14,10 @@
 //! A runnable example: `cargo run -p cairn-node --example river_watch`.
 
 mod desk;
+mod devices;
+mod door;
 mod driver;
+mod entering;
 mod error;
 mod home;
 mod network;
@@ -28,10 +31,10 @@ mod writing;
 pub use desk::{Tally, answer};
 pub use driver::{LinkReport, Progress, run_link};
 pub use error::NodeError;
-pub use home::{Home, Node, now_ms};
+pub use home::{Home, LetIn, Node, now_ms};
 pub use network::peers_near;
 pub use request::{
-    AddRequest, ConfigRequest, EditRequest, ExportRequest, ImportRequest, InviteRequest, JoinRequest, ListRequest, NewRequest, Reply,
+    AddRequest, ConfigRequest, DeviceRequest, EditRequest, ExportRequest, ImportRequest, InviteRequest, JoinRequest, ListRequest, NewRequest, PolicyRequest, Reply,
     Request, SyncRequest,
 };
-pub use serve::{Client, ServeOptions, serve};
+pub use serve::{Client, Live, ServeOptions, invite_live, serve};

@@ -1,18 +1,20 @@
 //! Targets: from what a person typed to links, and what came of them.
 
 use crate::NodeError;
+use crate::door::{closed, is_announced, knock_with};
 use crate::driver::{LinkReport, Progress, run_link};
-use crate::home::Node;
+use crate::home::{Node, TurnedAway, now_ms};
 use crate::request::{Reply, SyncRequest};
 use cairn_model::DeviceId;
 use cairn_quic::{Discovery, Endpoint, Found};
 use cairn_sync::CloseReason;
-use cairn_trust::discovery_tag;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Devices remembered that were turned away.
+const TURNED_AWAY: usize = 64;
 /// Seconds to look for devices when nothing is said.
 const LOOK_S: u64 = 5;
 
@@ -25,12 +27,12 @@ pub(crate) fn own_addresses(port: u16) -> Vec<String> {
 fn endpoint(node: &Node, v6: bool) -> Result<Endpoint, NodeError> {
     let any: IpAddr = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let secret = node.store().keys().signing_secret();
-    Endpoint::bind(SocketAddr::new(any, 0), &secret).map_err(|e| NodeError::Store { message: e.to_string() })
+    Endpoint::bind(SocketAddr::new(any, 0), &secret, closed()).map_err(|e| NodeError::Store { message: e.to_string() })
 }
 
 /// `true` if an announcement carries this project's tag.
 pub(crate) fn is_ours(node: &Node, found: &Found) -> bool {
-    found.tag == discovery_tag(&node.store().discovery_key(), &found.nonce)
+    is_announced(&node.store().discovery_key(), &found.nonce, &found.tags)
 }
 
 /// One thing to sync with.
@@ -122,7 +124,8 @@ async fn reach(node: &Arc<Node>, target: &Target, probe: bool, number: u32, seen
     let mut last = LinkReport::default();
     for address in &target.addresses {
         let Ok(endpoint) = endpoint(node, address.is_ipv6()) else { continue };
-        match endpoint.dial(*address, target.only).await {
+        let knock = knock_with(node.store().discovery_key());
+        match endpoint.dial(*address, target.only, &knock).await {
             Ok(link) => {
                 last = run_link(node, link, false, probe, Some(number), seen).await;
                 endpoint.close().await;
@@ -141,16 +144,68 @@ async fn reach(node: &Arc<Node>, target: &Target, probe: bool, number: u32, seen
 
 fn state(report: &LinkReport, probe: bool) -> &'static str {
     match (report.synced, report.reason, report.device) {
+        (true, ..) if report.gated => "gated",
         (true, ..) if probe => "would-sync",
         (true, ..) => "synced",
         // A probe does not carry the join that makes this device known there; the first real sync does.
         (_, Some(CloseReason::NotMember), _) if probe => "would-join",
+        (_, Some(CloseReason::Removed), _) => "removed",
         (_, Some(CloseReason::NotMember), _) => "not-a-member",
         (_, Some(CloseReason::Configuration | CloseReason::Protocol), _) => "mismatch",
         (_, Some(CloseReason::Store), _) => "store-refused",
         (_, Some(CloseReason::NotProved), _) | (_, _, None) => "unreached",
         _ => "interrupted",
     }
+}
+
+/// Why observations wait between this device and another, and what to do.
+fn gate(node: &Node, other: Option<DeviceId>) -> (String, &'static str) {
+    let store = node.store();
+    let m = store.membership();
+    let name = other.map_or_else(|| "the other device".to_owned(), |d| store.device_name(&d));
+    let behind = store.lineage().ok() != m.lineage();
+    if behind {
+        let message = format!("this device has not followed the project's switch of configuration, {name} has: observations wait");
+        (message, "run `cairn config adopt` here, then sync again")
+    } else {
+        let message = format!("{name} has not followed the project's switch of configuration: observations wait");
+        (message, "run `cairn config adopt` on that device, then sync again")
+    }
+}
+
+/// Remembers a device that proved the project and may not exchange observations now, and forgets one that may again.
+pub(crate) fn note_turned_away(node: &Node, report: &LinkReport) {
+    let Some(device) = report.device.filter(|_| report.let_in.is_none()) else { return };
+    let state = state(report, false);
+    let reason = match (state, report.reason) {
+        ("gated", _) => gate(node, Some(device)).0,
+        ("not-a-member" | "removed" | "mismatch", Some(reason)) => reason.to_string(),
+        ("synced", _) => {
+            node.turned_away.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&device);
+            return;
+        }
+        _ => return,
+    };
+    let mut all = node.turned_away.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if all.len() < TURNED_AWAY || all.contains_key(&device) {
+        all.insert(device, TurnedAway { state, reason, at_ms: now_ms() });
+    }
+}
+
+/// Devices that proved the project and may not exchange observations now, with the reason and what to do.
+pub(crate) fn turned_away(node: &Node, store: &cairn_store::Store) -> Vec<Value> {
+    let all = node.turned_away.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let row = |(device, t): (&DeviceId, &TurnedAway)| {
+        let remedy = match t.state {
+            "gated" => "both devices must work with the project's latest configuration: `cairn config adopt`",
+            "removed" => "a coordinator can let it in again: `cairn devices approve`",
+            "not-a-member" => "invite it: `cairn invite`",
+            _ => "install the newest cairn on both devices",
+        };
+        let at = cairn_model::Instant::from_unix_ms(t.at_ms).map(|i| i.to_rfc3339());
+        json!({"device": device.to_string(), "name": store.device_name(device), "state": t.state, "reason": t.reason, "remedy": remedy, "met": at})
+    };
+    all.iter().map(row).collect()
 }
 
 fn row(node: &Node, typed: &str, report: &LinkReport, probe: bool) -> Value {
@@ -176,7 +231,16 @@ fn row(node: &Node, typed: &str, report: &LinkReport, probe: bool) -> Value {
         out["configuration_version"] = json!(hello.configuration_version);
         out["their_observations"] = json!(hello.observations);
     }
-    if out["state"] == "would-join" {
+    if out["state"] == "gated" {
+        let (message, remedy) = gate(node, report.device);
+        (out["message"], out["remedy"]) = (json!(message), json!(remedy));
+    } else if out["state"] == "removed" {
+        let store = node.store();
+        let own = store.still_in().err().map(|e| e.to_string());
+        let there = report.device.map(|d| format!("{} was removed from the project", store.device_name(&d)));
+        out["message"] = json!(own.or(there).unwrap_or_else(|| CloseReason::Removed.to_string()));
+        out["remedy"] = json!("a coordinator can let a removed device in again: `cairn devices approve DEVICE`");
+    } else if out["state"] == "would-join" {
         out["message"] = json!("the other device does not know this one yet; the first sync tells it");
     } else if let Some(reason) = report.reason.filter(|r| *r != CloseReason::Done) {
         out["message"] = json!(reason.to_string());
@@ -192,8 +256,8 @@ fn summary(number: u32, rows: Vec<Value>) -> Reply {
     let code = match (good, rows.len()) {
         (g, n) if g == n && n > 0 => 0,
         (g, _) if g > 0 => 3,
-        _ if count(&["not-a-member"]) > 0 => 5,
-        _ if count(&["mismatch"]) > 0 => 6,
+        _ if count(&["not-a-member", "removed"]) > 0 => 5,
+        _ if count(&["mismatch", "gated"]) > 0 => 6,
         _ if count(&["store-refused"]) > 0 => 8,
         _ if count(&["interrupted"]) > 0 => 1,
         _ => 4,

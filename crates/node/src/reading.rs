@@ -64,23 +64,10 @@ pub(crate) fn whoami(node: &Node) -> Answered {
     let store = node.store();
     let genesis = store.genesis()?;
     let role = store.membership().role(&store.device()).map(|r| r.word());
-    let project = json!({"project": store.project().to_string(), "name": genesis.name, "role": role});
-    Ok(Reply::new(json!({"device": store.device().to_string(), "name": store.device_name(&store.device()), "projects": [project]})))
-}
-
-pub(crate) fn devices(node: &Node) -> Answered {
-    let store = node.store();
-    let met = store.met()?;
-    let rows: Vec<_> = store
-        .membership()
-        .members
-        .values()
-        .map(|m| {
-            let seen = met.iter().find(|(d, _)| *d == m.device).and_then(|(_, k)| Instant::from_unix_ms(k.met_ms)).map(|i| i.to_rfc3339());
-            json!({"device": m.device.to_string(), "name": m.name, "role": m.role.word(), "state": "active", "last_seen": seen, "this": m.device == store.device()})
-        })
-        .collect();
-    Ok(Reply::new(json!({"devices": rows})))
+    let state = if store.still_in().is_err() { "removed" } else { "active" };
+    let project = json!({"project": store.project().to_string(), "name": genesis.name, "role": role, "state": state});
+    let digits = store.device().digits();
+    Ok(Reply::new(json!({"device": store.device().to_string(), "digits": digits, "name": store.device_name(&store.device()), "projects": [project]})))
 }
 
 pub(crate) fn show(node: &Node, id: &str) -> Answered {
@@ -133,24 +120,35 @@ pub(crate) fn status(node: &Node) -> Answered {
     let configuration = store.configuration();
     let shown = configuration.as_ref().as_ref();
     let coverage = store.coverage()?;
-    let apart = store.set_apart()?;
+    let (quarantined, waiting) = store.set_apart_counts()?;
+    let asking = store.membership().pending.iter().filter(|p| !p.refused).count();
     let mut reply = Reply::new(json!({
         "project": store.project().to_string(),
         "name": genesis.name,
         "device": store.device().to_string(),
         "device_name": store.device_name(&store.device()),
-        "configuration": {"id": genesis.configuration.to_string(), "name": shown.map(|c| &c.name), "version": shown.map(|c| &c.version)},
+        "configuration": {"id": store.lineage()?.to_string(), "name": shown.map(|c| &c.name), "version": shown.map(|c| &c.version)},
         "digest": cairn_model::hex(&store.digest()?),
         "observations": store.count()?,
         "unsynced": coverage.unsynced,
         "only_here": coverage.only_here,
         "conflicts": store.conflict_count()?,
-        "quarantined": apart.len(),
+        "quarantined": quarantined,
+        "waiting": waiting,
+        "asking_to_enter": asking,
+        "state": if store.still_in().is_err() { "removed" } else { "active" },
         "frontier": show::frontier(&store)?,
     }));
     if shown.is_none() {
         reply.warnings.push("the configuration has not arrived yet: sync once with a member".into());
     }
+    if let Err(e) = store.still_in() {
+        reply.warnings.push(e.to_string());
+    }
+    if quarantined > 0 {
+        reply.warnings.push(format!("{quarantined} batches are in quarantine: `cairn devices quarantine` shows them, a coordinator can accept them"));
+    }
+    reply.warnings.extend(crate::devices::alerts(&store));
     Ok(reply)
 }
 
@@ -177,7 +175,7 @@ pub(crate) fn peers(node: &Node) -> Answered {
             })
         })
         .collect();
-    Ok(Reply::new(json!({"peers": rows})))
+    Ok(Reply::new(json!({"peers": rows, "not_allowed": crate::network::turned_away(node, &store)})))
 }
 
 pub(crate) fn check(node: &Node) -> Answered {

@@ -12,8 +12,10 @@ pub enum Request {
     Whoami,
     /// Let a device in.
     Invite(InviteRequest),
-    /// Who belongs.
-    Devices,
+    /// Who belongs, and changes to it.
+    Devices(DeviceRequest),
+    /// The project's rules.
+    Policy(PolicyRequest),
     /// Record.
     Add(AddRequest),
     /// Change.
@@ -83,10 +85,16 @@ pub struct NewRequest {
 /// `join`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct JoinRequest {
-    /// The ticket's text.
+    /// A ticket's text, a short code, or a configuration file with an invitation.
     pub ticket: String,
     /// This device's name.
     pub device_name: Option<String>,
+    /// `HOST:PORT` of a device to enter through.
+    pub via: Option<String>,
+    /// Tell what would be received only.
+    pub dry_run: bool,
+    /// Seconds to look for a device.
+    pub timeout_s: Option<u64>,
 }
 
 /// `invite`.
@@ -96,6 +104,82 @@ pub struct InviteRequest {
     pub role: Option<String>,
     /// How many devices; 0 is one.
     pub uses: u32,
+    /// `bearer` (if absent), `approve`, `qr` or `code`.
+    pub mode: Option<String>,
+    /// End this invitation (beginning of its id), or `all`.
+    pub revoke: Option<String>,
+    /// Show the invitations there are.
+    pub list: bool,
+    /// Tell what a newcomer would receive only.
+    pub dry_run: bool,
+}
+
+/// `devices`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum DeviceRequest {
+    /// All of them.
+    List,
+    /// Another role.
+    Role {
+        /// Name, beginning of the id, or digits.
+        device: String,
+        /// The role's word.
+        role: String,
+    },
+    /// Out.
+    Remove {
+        /// Name, beginning of the id, or digits.
+        device: String,
+        /// `left` or `lost`.
+        how: Option<String>,
+        /// From this batch on somebody else may have written with it.
+        since: Option<u64>,
+    },
+    /// Let in a device that asked to.
+    Approve {
+        /// Name, beginning of the id, or digits.
+        device: String,
+        /// Another role than it was offered.
+        role: Option<String>,
+    },
+    /// Do not.
+    Refuse {
+        /// Name, beginning of the id, or digits.
+        device: String,
+    },
+    /// Compare digits.
+    Verify {
+        /// Name or beginning of the id.
+        device: String,
+        /// As read out.
+        digits: String,
+    },
+    /// The recovery words make this device a coordinator.
+    Recover {
+        /// The 24 words.
+        words: String,
+        /// Devices to remove by them.
+        remove: Vec<String>,
+    },
+    /// Batches that are held and do not count.
+    Quarantine,
+    /// Take them in.
+    Accept {
+        /// A device, or the beginning of a batch's hash.
+        which: String,
+        /// Of a device: up to this batch.
+        through: Option<u64>,
+    },
+}
+
+/// `policy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRequest {
+    /// Members may edit each other's observations.
+    pub members_edit_others: Option<bool>,
+    /// Anyone with the configuration file may join.
+    pub open: Option<bool>,
 }
 
 /// `add`.
@@ -190,7 +274,18 @@ pub enum ConfigRequest {
     Export {
         /// The file, absolute.
         file: String,
+        /// Put an invitation for anyone into it; the project must be open.
+        with_invite: bool,
     },
+    /// Switch the project to another configuration, from a file.
+    Switch {
+        /// The file, absolute.
+        file: String,
+        /// Tell what would change only.
+        dry_run: bool,
+    },
+    /// Follow the project's switch on this device.
+    Adopt,
 }
 
 /// `sync`.

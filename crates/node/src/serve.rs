@@ -1,13 +1,14 @@
 //! The service: listens, finds devices, keeps links live, and answers every verb over a local socket.
 
 use crate::driver::{Progress, run_link};
-use crate::home::{Home, Node};
+use crate::door::knock_with;
+use crate::entering::{Waiting, ask_again};
+use crate::home::{Home, LetIn, Node, blocking};
 use crate::network::{is_ours, peers_near, sync};
 use crate::request::{Reply, Request};
 use crate::{NodeError, network};
 use cairn_quic::{Discovery, Endpoint};
 use cairn_store::{Entropy, OsEntropy};
-use cairn_trust::discovery_tag;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -26,6 +27,11 @@ const LINKS: usize = 64;
 const REQUEST_BYTES: u64 = 4 << 20;
 /// Before a device that was found and lost is dialled again.
 const REDIAL: Duration = Duration::from_secs(10);
+
+/// How soon an announcement follows a new invitation.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// What a guest that has used the code may take for its last step.
+const LAST_STEP: Duration = Duration::from_secs(10);
 
 /// How to serve.
 #[derive(Clone, Debug)]
@@ -48,33 +54,138 @@ fn socket_path(folder: &Path) -> PathBuf {
     folder.join("serve.sock")
 }
 
-/// Serves until `stop` ends. `ready` is told the address with its real port.
+/// Serves until `stop` ends. `ready` is told the address with its real port, `tell` every device that is let in.
 pub async fn serve(
-    mut node: Node,
+    node: Node,
+    options: ServeOptions,
+    ready: impl FnOnce(serde_json::Value),
+    tell: impl Fn(&LetIn),
+    stop: impl Future<Output = ()>,
+) -> Result<(), NodeError> {
+    let node = Arc::new(node);
+    let mut let_in = node.let_in.subscribe();
+    let telling = async {
+        loop {
+            match let_in.recv().await {
+                Ok(entered) => tell(&entered),
+                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    };
+    let stop = async {
+        tokio::select! {
+            () = telling => {}
+            () = stop => {}
+        }
+    };
+    serve_until(&node, options, ready, stop).await
+}
+
+/// What an invitation that waits for its guest tells.
+#[derive(Debug)]
+pub enum Live<'a> {
+    /// The ticket or code, to be shown.
+    Shown(&'a Reply),
+    /// A device was let in.
+    LetIn(&'a LetIn),
+}
+
+/// Shows a QR or a code, serves until a device has entered by it, and gives what `invite` gave with that device.
+pub async fn invite_live(
+    node: Node,
+    options: ServeOptions,
+    request: crate::InviteRequest,
+    tell: impl Fn(Live<'_>),
+    stop: impl Future<Output = ()>,
+) -> Result<Reply, NodeError> {
+    let node = Arc::new(node);
+    let mut let_in = node.let_in.subscribe();
+    let (ready_tx, ready_rx) = tokio::sync::oneshot::channel();
+    let uses = request.uses.max(1);
+    let outcome = std::cell::RefCell::new(None);
+    let waiting = async {
+        // The sender is gone only if serving failed, which ends everything.
+        if ready_rx.await.is_err() {
+            return std::future::pending().await;
+        }
+        let shown = node.handle(Request::Invite(request));
+        let Ok(reply) = &shown else {
+            *outcome.borrow_mut() = Some(shown);
+            return;
+        };
+        tell(Live::Shown(reply));
+        let mut reply = reply.clone();
+        let mut entered = Vec::new();
+        let until = tokio::time::sleep(crate::door::CODE_LIFE);
+        tokio::pin!(until);
+        while entered.len() < uses as usize {
+            let spent = reply.data.get("code").is_some() && node.doors.code().is_none() && entered.is_empty();
+            tokio::select! {
+                Ok(device) = let_in.recv() => {
+                    tell(Live::LetIn(&device));
+                    entered.push(json!(device));
+                }
+                () = &mut until => break,
+                () = tokio::time::sleep(Duration::from_millis(200)), if !spent => {}
+                // Whoever used it up has some seconds to show its join.
+                () = tokio::time::sleep(LAST_STEP), if spent => break,
+            }
+        }
+        if entered.is_empty() {
+            reply.code = 4;
+            reply.warnings.push("nobody entered: the code is used up or its time is over".into());
+        }
+        reply.data["let_in"] = json!(entered);
+        *outcome.borrow_mut() = Some(Ok(reply));
+    };
+    let ending = async {
+        tokio::select! {
+            () = waiting => {}
+            () = stop => {}
+        }
+    };
+    let ready = move |ready: serde_json::Value| drop(ready_tx.send(ready));
+    serve_until(&node, options, ready, ending).await?;
+    outcome.into_inner().unwrap_or_else(|| Ok(Reply { data: json!({"let_in": []}), code: 4, ..Reply::default() }))
+}
+
+async fn serve_until(
+    node: &Arc<Node>,
     options: ServeOptions,
     ready: impl FnOnce(serde_json::Value),
     stop: impl Future<Output = ()>,
 ) -> Result<(), NodeError> {
-    let secret = node.store().keys().signing_secret();
+    let (secret, device) = {
+        let store = node.store();
+        (store.keys().signing_secret(), store.device())
+    };
     let fault = |e: &dyn std::fmt::Display| NodeError::Store { message: e.to_string() };
-    let endpoint = Arc::new(Endpoint::bind(options.listen, &secret).map_err(|e| fault(&e))?);
+    let endpoint = Arc::new(Endpoint::bind(options.listen, &secret, node.doors.door(device)).map_err(|e| fault(&e))?);
     let address = endpoint.address().map_err(|e| fault(&e))?;
-    node.port = address.port();
+    node.listens_at(address);
     let socket = socket_path(node.folder());
     // A stale socket of a killed service: the store's lock says that none is running.
     std::fs::remove_file(&socket).ok();
     let listener = UnixListener::bind(&socket).map_err(|e| NodeError::file(&socket, e))?;
-    let node = Arc::new(node);
-    let device = node.store().device().to_string();
-    ready(json!({"listen": [address.to_string()], "device": device}));
+    ready(json!({"listen": [address.to_string()], "device": device.to_string()}));
     let discover = options.discovery && !options.listen.ip().is_loopback();
     tokio::select! {
-        () = accept_links(&node, &endpoint) => {}
-        () = answer_requests(&node, &listener) => {}
-        () = find_devices(&node, &endpoint, address, discover) => {}
+        () = accept_links(node, &endpoint) => {}
+        () = answer_requests(node, &listener) => {}
+        () = find_devices(node, &endpoint, address, discover) => {}
+        () = watch_doors(node) => {}
         () = stop => {}
     }
     std::fs::remove_file(&socket).map_err(|e| NodeError::file(&socket, e))
+}
+
+/// Invitations that arrive over a link open a door here too.
+async fn watch_doors(node: &Arc<Node>) {
+    let mut changes = node.changes();
+    while !matches!(changes.recv().await, Err(tokio::sync::broadcast::error::RecvError::Closed)) {
+        node.doors.refresh(&node.store());
+    }
 }
 
 async fn accept_links(node: &Arc<Node>, endpoint: &Arc<Endpoint>) {
@@ -88,7 +199,12 @@ async fn accept_links(node: &Arc<Node>, endpoint: &Arc<Endpoint>) {
         tokio::spawn(async move {
             if let Ok(link) = Endpoint::finish(incoming).await {
                 let number = node.store().next_sync().ok();
-                run_link(&node, link, true, false, number, &|_| {}).await;
+                let report = run_link(&node, link, true, false, number, &|_| {}).await;
+                if let (Some(check), Some(device)) = (report.let_in, report.device) {
+                    let name = node.store().device_name(&device);
+                    // Nobody listens unless somebody waits for a guest.
+                    node.let_in.send(LetIn { device: device.to_string(), name, check }).ok();
+                }
             }
             drop(place);
         });
@@ -99,16 +215,19 @@ async fn find_devices(node: &Arc<Node>, endpoint: &Arc<Endpoint>, address: Socke
     let Some(mut discovery) = wanted.then(|| Discovery::start(address.ip()).ok()).flatten() else {
         return std::future::pending().await;
     };
-    let mut random = OsEntropy;
-    let (name, nonce): ([u8; 8], [u8; 8]) = ((&mut random as &mut dyn Entropy).bytes(), (&mut random as &mut dyn Entropy).bytes());
-    let tag = discovery_tag(&node.store().discovery_key(), &nonce);
-    if discovery.announce(address.port(), &name, &nonce, &tag).is_err() {
-        return std::future::pending().await;
-    }
-    let own = cairn_model::hex(&name);
     let busy: Arc<std::sync::Mutex<BTreeSet<String>>> = Arc::default();
+    let (mut own, mut announced) = (String::new(), None);
     loop {
-        for found in discovery.next(REDIAL).await {
+        if announced != Some(node.doors.version()) {
+            announced = Some(node.doors.version());
+            let mut random = OsEntropy;
+            let (name, nonce): ([u8; 8], [u8; 8]) = ((&mut random as &mut dyn Entropy).bytes(), (&mut random as &mut dyn Entropy).bytes());
+            if discovery.announce(address.port(), &name, &nonce, &node.doors.tags(&nonce)).is_err() {
+                return std::future::pending().await;
+            }
+            own = cairn_model::hex(&name);
+        }
+        for found in discovery.next(LOOK_AGAIN).await {
             // Both find each other; the lower name dials, so that there is one link.
             let mine = is_ours(node, &found) && own < found.name;
             if !mine || !busy.lock().expect("no panic holds it").insert(found.name.clone()) {
@@ -117,7 +236,8 @@ async fn find_devices(node: &Arc<Node>, endpoint: &Arc<Endpoint>, address: Socke
             let (node, endpoint, busy) = (node.clone(), endpoint.clone(), busy.clone());
             tokio::spawn(async move {
                 for address in &found.addresses {
-                    if let Ok(link) = endpoint.dial(*address, None).await {
+                    let knock = knock_with(node.store().discovery_key());
+                    if let Ok(link) = endpoint.dial(*address, None, &knock).await {
                         let number = node.store().next_sync().ok();
                         run_link(&node, link, true, false, number, &|_| {}).await;
                         break;
@@ -210,10 +330,39 @@ impl Client {
     /// Answers one request, wherever the store is open.
     pub fn ask(&self, request: Request, seen: Seen<'_>) -> Result<Reply, NodeError> {
         let folder = self.home.project(self.project.as_deref())?;
+        if Waiting::read(&folder).is_some()
+            && let Some(reply) = self.while_waiting(&folder, &request)?
+        {
+            return Ok(reply);
+        }
         match self.here_or_there(&folder)? {
             Place::There(stream) => ask_service(stream, &request, seen),
             Place::Here(node) => in_process(*node, request, seen),
         }
+    }
+
+    /// What can be answered while a request to enter waits. A sync asks again, and goes on once the project is here.
+    fn while_waiting(&self, folder: &Path, request: &Request) -> Result<Option<Reply>, NodeError> {
+        let device = self.home.keys()?.device();
+        let name = std::fs::read_to_string(folder.join("name")).unwrap_or_default();
+        match request {
+            Request::Sync(sync) => {
+                blocking(ask_again(&self.home, folder, &sync.targets, sync.timeout_s))?;
+                Ok(None)
+            }
+            Request::Whoami | Request::Status => {
+                let project = json!({"name": name, "role": null, "state": "pending"});
+                let data = json!({"device": device.to_string(), "digits": device.digits(), "state": "pending", "name": name, "projects": [project]});
+                let warnings = vec!["a coordinator must approve this device; `cairn sync` asks again".to_owned()];
+                Ok(Some(Reply { data, warnings, ..Reply::default() }))
+            }
+            _ => Err(NodeError::NotAllowed { message: format!("this device asked to enter `{name}` and waits for a coordinator's approval") }),
+        }
+    }
+
+    /// `true` if a service runs for the project.
+    pub fn is_served(&self) -> Result<bool, NodeError> {
+        Ok(StdUnixStream::connect(socket_path(&self.home.project(self.project.as_deref())?)).is_ok())
     }
 
     /// Opens the store for serving, waiting for short commands to end.

@@ -4,6 +4,9 @@ use cairn_model::{FieldValue, Value};
 use cairn_store::{ConflictEntry, DocView, Store};
 use serde_json::{Map, json};
 
+/// What people must know before they open a project.
+pub(crate) const OPEN_PROJECT: &str = "whoever has the configuration file can read and write everything, for good: what was read cannot be taken back, and a device that is removed can enter again under another key";
+
 /// A value as JSON; bytes as hex text.
 pub(crate) fn value(v: &Value) -> serde_json::Value {
     match v {

@@ -274,11 +274,32 @@ pub(crate) fn config(node: &Node, request: &ConfigRequest) -> Answered {
             let shown = current(&store)?;
             Ok(Reply::new(json!(to_file(&shown))))
         }
-        ConfigRequest::Export { file } => {
+        ConfigRequest::Export { file, with_invite } => {
             let path = Path::new(file);
-            let text = serde_json::to_string_pretty(&to_file(&current(&store)?)).map_err(|e| NodeError::file(path, e))?;
+            let mut shown = json!(to_file(&current(&store)?));
+            let mut reply = Reply::new(json!({"file": file}));
+            if *with_invite {
+                shown["invitation"] = json!(public_ticket(&mut store)?);
+                reply.warnings.push(show::OPEN_PROJECT.into());
+            }
+            let text = serde_json::to_string_pretty(&shown).map_err(|e| NodeError::file(path, e))?;
             std::fs::write(path, text + "\n").map_err(|e| NodeError::file(path, e))?;
-            Ok(Reply::new(json!({"file": file})))
+            Ok(reply)
+        }
+        ConfigRequest::Switch { file, dry_run } => {
+            let wanted = read_configuration(Path::new(file))?;
+            let (from, to) = (current(&store)?.name, wanted.name.clone());
+            if !dry_run {
+                store.switch_configuration(&wanted, now_ms())?;
+            }
+            let mut reply = Reply::new(json!({"from": from, "to": to, "configuration": store.lineage()?.to_string(), "dry_run": dry_run}));
+            reply.warnings.push("every device must follow with `cairn config adopt`; until then no observations pass between those that did and those that did not".into());
+            Ok(reply)
+        }
+        ConfigRequest::Adopt => {
+            let changed = store.adopt_configuration()?;
+            let shown = current(&store)?;
+            Ok(Reply::new(json!({"adopted": changed, "name": shown.name, "configuration": store.lineage()?.to_string()})))
         }
         ConfigRequest::Import { file, dry_run } => {
             let wanted = read_configuration(Path::new(file))?.to_keys();
@@ -287,13 +308,29 @@ pub(crate) fn config(node: &Node, request: &ConfigRequest) -> Answered {
             let set = wanted.iter().filter(|(k, v)| before.get(*k) != Some(v)).map(|(k, v)| (k.clone(), Some(v.clone())));
             let edits: Vec<_> = gone.chain(set).collect();
             let changes = edits.len();
-            let lineage = store.genesis()?.configuration;
+            let lineage = store.lineage()?;
             if !dry_run && changes > 0 {
                 store.edit_document(cairn_model::DocKind::Configuration, lineage, edits, now_ms())?;
             }
             Ok(Reply::new(json!({"changes": changes, "dry_run": dry_run})))
         }
     }
+}
+
+/// A ticket for anyone, for ever: only in an open project.
+fn public_ticket(store: &mut Store) -> Result<String, NodeError> {
+    if !store.membership().open() {
+        let message = "this project is entered by invitation: `cairn policy join open` opens it to everyone who has the file".to_owned();
+        return Err(NodeError::NotAllowed { message });
+    }
+    Ok(store.invite(cairn_trust::Role::Member, u32::MAX, cairn_trust::InviteMode::Bearer, Vec::new())?.encode())
+}
+
+/// The invitation in a configuration file, if there is one.
+pub(crate) fn invitation_in(path: &Path) -> Result<Option<String>, NodeError> {
+    let text = std::fs::read_to_string(path).map_err(|e| NodeError::file(path, e))?;
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| NodeError::file(path, e))?;
+    Ok(value["invitation"].as_str().map(str::to_owned))
 }
 
 fn current(store: &Store) -> Result<Configuration, NodeError> {

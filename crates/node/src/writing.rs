@@ -2,11 +2,10 @@
 
 use crate::home::now_ms;
 use crate::reading::resolve_id;
-use crate::request::{AddRequest, EditRequest, InviteRequest, Reply};
+use crate::request::{AddRequest, EditRequest, Reply};
 use crate::{Node, NodeError, show};
 use cairn_model::{Configuration, DocId, DocKey, Edit, Instant, Observation, Place, Value};
 use cairn_store::Store;
-use cairn_trust::Role;
 use serde_json::json;
 
 type Answered = Result<Reply, NodeError>;
@@ -40,18 +39,6 @@ fn edit_of(set: &AddRequest, configuration: Option<&Configuration>, before: &Obs
 fn shown(store: &Store, id: &DocId) -> Answered {
     let view = store.observation(id)?.ok_or_else(|| NodeError::NotFound { what: format!("observation {id}") })?;
     Ok(Reply::new(json!({"observation": show::observation(&view)})))
-}
-
-pub(crate) fn invite(node: &Node, invite: &InviteRequest) -> Answered {
-    let word = invite.role.as_deref().unwrap_or("member");
-    let role = Role::from_word(word)
-        .ok_or_else(|| NodeError::input(format!("`{word}` is not a role: coordinator, member, observer or archive")))?;
-    let mut store = node.store();
-    let addresses = if node.port == 0 { Vec::new() } else { crate::network::own_addresses(node.port) };
-    let ticket = store.invite(role, invite.uses.max(1), addresses)?;
-    let text = ticket.encode();
-    let gives = store.count()?;
-    Ok(Reply::new(json!({"ticket": text, "role": role.word(), "uses": invite.uses.max(1), "observations": gives})))
 }
 
 pub(crate) fn add(node: &Node, add: &AddRequest) -> Answered {

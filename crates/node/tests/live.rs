@@ -26,7 +26,7 @@ fn two(root: &std::path::Path) -> (Arc<Node>, Arc<Node>) {
     a.create_project(&NewRequest { name: "Live".into(), ..Default::default() }).unwrap();
     let ana = Node::open(&a, None).unwrap();
     let ticket = ana.handle(Request::Invite(InviteRequest::default())).unwrap().data["ticket"].as_str().unwrap().to_owned();
-    b.join_project(&JoinRequest { ticket, device_name: None }).unwrap();
+    b.join_project(&JoinRequest { ticket, ..JoinRequest::default() }).unwrap();
     (Arc::new(ana), Arc::new(Node::open(&b, None).unwrap()))
 }
 

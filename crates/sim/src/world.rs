@@ -361,7 +361,7 @@ impl World {
                     let device = link.sides[side].device;
                     self.devices[device].desk.push_back((id, side, number, request));
                 }
-                Effect::Met(_) => {}
+                Effect::Met(_) | Effect::CodeTried(_) | Effect::LetIn => {}
                 Effect::Synced => {
                     self.said_synced(id)?;
                     if let Some(link) = self.link(id) {

@@ -108,6 +108,19 @@ impl Store {
         })
     }
 
+    /// Remembers that people compared a device's digits.
+    pub fn note_verified(&mut self, device: &DeviceId) -> Result<(), StoreError> {
+        self.write(|t, _, _| {
+            t.meta.insert(&verified_key(device)[..], &[][..])?;
+            Ok(())
+        })
+    }
+
+    /// `true` if people compared this device's digits here.
+    pub fn is_verified(&self, device: &DeviceId) -> Result<bool, StoreError> {
+        Ok(self.view()?.meta.get(&verified_key(device)[..])?.is_some())
+    }
+
     /// Every device met, with the hints.
     pub fn met(&self) -> Result<Vec<(DeviceId, KnownDevice)>, StoreError> {
         let v = self.view()?;
@@ -118,4 +131,8 @@ impl Store {
         }
         Ok(out)
     }
+}
+
+fn verified_key(device: &DeviceId) -> String {
+    format!("verified {device}")
 }

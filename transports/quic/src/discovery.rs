@@ -13,6 +13,9 @@ const SERVICE: &str = "_cairn._udp.local.";
 /// Devices kept at once: a flood of announcements must not fill memory.
 const CANDIDATES: usize = 256;
 
+/// Bytes of tags in one announcement: a TXT string holds 255 characters.
+const TAGS_BYTES: usize = 120;
+
 /// Why nothing can be announced or browsed.
 #[derive(Debug, thiserror::Error)]
 #[error("discovery on the local network does not work: {0}")]
@@ -25,8 +28,8 @@ pub struct Found {
     pub name: String,
     /// Nonce of its tag.
     pub nonce: Vec<u8>,
-    /// Tag; compare with the one the project's key gives.
-    pub tag: Vec<u8>,
+    /// Tags, one after another; compare with those that keys give.
+    pub tags: Vec<u8>,
     /// Where it listens, IPv4 before IPv6.
     pub addresses: Vec<SocketAddr>,
 }
@@ -53,10 +56,13 @@ impl Discovery {
         Ok(Self { daemon, events, own: None, found: BTreeMap::new() })
     }
 
-    /// Announces `port` under a random name with a tag and its nonce.
-    pub fn announce(&mut self, port: u16, name: &[u8; 8], nonce: &[u8; 8], tag: &[u8; 6]) -> Result<(), DiscoveryError> {
+    /// Announces `port` under a random name with tags and their nonce; an earlier announcement ends.
+    pub fn announce(&mut self, port: u16, name: &[u8; 8], nonce: &[u8; 8], tags: &[u8]) -> Result<(), DiscoveryError> {
+        if let Some(before) = self.own.take() {
+            self.daemon.unregister(&before)?;
+        }
         let name = hex(name);
-        let text = [("n", hex(nonce)), ("t", hex(tag))];
+        let text = [("n", hex(nonce)), ("t", hex(&tags[..tags.len().min(TAGS_BYTES)]))];
         let info = ServiceInfo::new(SERVICE, &name, &format!("{name}.local."), "", port, &text[..])?.enable_addr_auto();
         self.own = Some(info.get_fullname().to_owned());
         self.daemon.register(info)?;
@@ -89,7 +95,7 @@ impl Discovery {
                 }
                 let mut addresses: Vec<SocketAddr> = info.get_addresses().iter().map(|ip| socket(ip, port)).collect();
                 addresses.sort_by_key(SocketAddr::is_ipv6);
-                self.found.insert(name.clone(), Found { name, nonce: text("n"), tag: text("t"), addresses });
+                self.found.insert(name.clone(), Found { name, nonce: text("n"), tags: text("t"), addresses });
             }
             _ => {}
         }

@@ -1,0 +1,343 @@
+//! Entering a project: by ticket, by code, or by a configuration file of an open project.
+//!
+//! A bearer ticket works with nobody reachable. Any other way needs a member: the guest dials, proves its invitation, shows
+//! its join, and is given the control log with its read keys. A request that must be approved waits in the project's folder
+//! as `pending`; every `sync` asks again.
+
+use crate::door::{closed, is_announced, knock_with};
+use crate::home::{Home, Node, host_name};
+use crate::request::{JoinRequest, Reply};
+use crate::{NodeError, devices};
+use cairn_contract::{Link, ReceiveHalf, SendHalf};
+use cairn_model::{DeviceId, hex, unhex};
+use cairn_quic::{Discovery, Endpoint, QuicLink};
+use cairn_store::{Entropy, OsEntropy, Store};
+use cairn_sync::{CloseReason, FrameReader, Guest, Step, Way, frame};
+use cairn_trust::{Code, ControlOp, DeviceKeys, InviteMode, Ticket, check_digits, code_knock_key, invitation_knock_key};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long the host may take over one answer.
+const ANSWER: Duration = Duration::from_secs(15);
+/// Seconds to look for the device that invited.
+const LOOK_S: u64 = 5;
+
+/// A request that waits for approval.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Waiting {
+    ticket: String,
+    /// Made once: asking again must be the same request.
+    join: String,
+    addresses: Vec<String>,
+}
+
+impl Waiting {
+    fn path(folder: &Path) -> PathBuf {
+        folder.join("pending")
+    }
+
+    /// The request that waits in a project's folder.
+    pub fn read(folder: &Path) -> Option<Self> {
+        serde_json::from_str(&std::fs::read_to_string(Self::path(folder)).ok()?).ok()
+    }
+}
+
+/// What entering came to.
+enum Came {
+    In { ops: Vec<Vec<u8>>, host: Option<DeviceId>, at: String, check: String },
+    Waits { check: String },
+}
+
+/// `join`, however it was invited.
+pub(crate) async fn join(home: &Home, request: &JoinRequest) -> Result<Reply, NodeError> {
+    let typed = request.ticket.trim();
+    if let Ok(code) = Code::parse(typed) {
+        return by_code(home, request, code).await;
+    }
+    let file = Path::new(typed);
+    let text = if typed.len() < 4096 && file.is_file() {
+        let none = || NodeError::input(format!("{typed}: there is no invitation in this file; a coordinator of an open project writes one with `cairn config export FILE --with-invite`"));
+        crate::transfer::invitation_in(file)?.ok_or_else(none)?
+    } else {
+        typed.to_owned()
+    };
+    let ticket = Ticket::decode(&text).map_err(|e| NodeError::input(e.to_string()))?;
+    if home.has_project(&ticket.project) {
+        return Err(NodeError::Exists { what: "this project".into() });
+    }
+    let tells = tells(&ticket);
+    if request.dry_run {
+        return Ok(Reply::new(tells));
+    }
+    if ticket.mode == InviteMode::Bearer {
+        let mut reply = home.join_by_bearer(&ticket, request.device_name.as_deref())?;
+        merge(&mut reply.data, &tells);
+        return Ok(reply);
+    }
+    by_ticket(home, request, &ticket, &text).await
+}
+
+/// What the newcomer should know before it acts.
+fn tells(ticket: &Ticket) -> serde_json::Value {
+    let t = &ticket.tells;
+    json!({
+        "project": ticket.project.to_string(), "name": t.project, "role": t.role.map(|r| r.word()),
+        "receives": devices::receives(t.observations), "observations": t.observations, "may": t.role.map(|r| r.rights().says),
+    })
+}
+
+fn merge(into: &mut serde_json::Value, from: &serde_json::Value) {
+    for (key, value) in from.as_object().into_iter().flatten() {
+        if into.get(key).is_none_or(serde_json::Value::is_null) {
+            into[key] = value.clone();
+        }
+    }
+}
+
+async fn by_ticket(home: &Home, request: &JoinRequest, ticket: &Ticket, text: &str) -> Result<Reply, NodeError> {
+    let keys = home.keys()?;
+    let name = request.device_name.clone().unwrap_or_else(host_name);
+    let join = ControlOp::join(&keys, &ticket.project, ticket.invite, &name, &ticket.invitation_keys(), None);
+    let addresses: Vec<String> = request.via.iter().chain(&ticket.addresses).cloned().collect();
+    let waiting = Waiting { ticket: text.to_owned(), join: hex(&join.bytes), addresses };
+    let look = Duration::from_secs(request.timeout_s.unwrap_or(LOOK_S));
+    let came = ask(&keys, ticket, &waiting, look).await;
+    let mut reply = match came {
+        Err(NodeError::Unreached { .. }) if ticket.mode == InviteMode::Approve => {
+            home.keep_waiting(&ticket.project, &ticket.tells.project, &waiting)?;
+            let mut reply = Reply::new(json!({"device": keys.device().to_string(), "state": "pending"}));
+            reply.warnings.push("nobody was reached: the request is kept, `cairn sync HOST:PORT` asks again".into());
+            reply
+        }
+        Err(e) => return Err(e),
+        Ok(Came::Waits { check }) => {
+            home.keep_waiting(&ticket.project, &ticket.tells.project, &waiting)?;
+            let mut reply = Reply::new(json!({"device": keys.device().to_string(), "state": "pending", "check": check}));
+            reply.warnings.push("a coordinator must approve this device; then `cairn sync` enters".into());
+            reply
+        }
+        Ok(Came::In { ops, host, at, check }) => entered(home, &keys, ticket, ops, host, &at, &check)?,
+    };
+    merge(&mut reply.data, &tells(ticket));
+    Ok(reply)
+}
+
+/// Asks again for a request that waits. `true` once the project is here.
+pub(crate) async fn ask_again(home: &Home, folder: &Path, targets: &[String], look_s: Option<u64>) -> Result<Reply, NodeError> {
+    let damaged = || NodeError::file(&Waiting::path(folder), "this is no request to enter");
+    let mut waiting = Waiting::read(folder).ok_or_else(damaged)?;
+    let ticket = Ticket::decode(&waiting.ticket).map_err(|_| damaged())?;
+    let typed = targets.iter().filter(|t| t.contains(':')).cloned();
+    waiting.addresses = typed.chain(waiting.addresses).collect();
+    let keys = home.keys()?;
+    let mut reply = match ask(&keys, &ticket, &waiting, Duration::from_secs(look_s.unwrap_or(LOOK_S))).await? {
+        Came::Waits { check } => {
+            home.keep_waiting(&ticket.project, &ticket.tells.project, &waiting)?;
+            return Err(NodeError::NotAllowed { message: format!("a coordinator must approve this device first (its check digits: {check})") });
+        }
+        Came::In { ops, host, at, check } => entered(home, &keys, &ticket, ops, host, &at, &check)?,
+    };
+    merge(&mut reply.data, &tells(&ticket));
+    Ok(reply)
+}
+
+fn entered(
+    home: &Home,
+    keys: &DeviceKeys,
+    ticket: &Ticket,
+    ops: Vec<Vec<u8>>,
+    host: Option<DeviceId>,
+    at: &str,
+    check: &str,
+) -> Result<Reply, NodeError> {
+    let ops: Vec<ControlOp> = ops.iter().filter_map(|bytes| ControlOp::decode(&ticket.project, bytes).ok()).collect();
+    let name = ticket.tells.project.clone();
+    let name = if name.is_empty() { ticket.project.to_string()[..8].to_owned() } else { name };
+    let project = home.build(&name, |db| {
+        let mut store = Store::enter_project(db, keys.clone(), Box::new(OsEntropy), ticket.project, ops)?;
+        if let Some(host) = host {
+            store.note_met(&host, Some(at.to_owned()), "quic", 0)?;
+        }
+        Ok(store.project())
+    })?;
+    Ok(Reply::new(json!({
+        "project": project.to_string(), "device": keys.device().to_string(), "name": name, "state": "active",
+        "check": check, "entered_through": at,
+    })))
+}
+
+async fn ask(keys: &DeviceKeys, ticket: &Ticket, waiting: &Waiting, look: Duration) -> Result<Came, NodeError> {
+    let key = invitation_knock_key(&ticket.invitation_keys().device().0);
+    let join = unhex(&waiting.join).map_err(|e| NodeError::input(e.to_string()))?;
+    let mut last = NodeError::Unreached { target: "a device that knows this invitation".into() };
+    for address in reachable(&waiting.addresses, key, look).await {
+        // Only a ticket that is shown face to face names the device; any member may answer others.
+        let only = ticket.host;
+        match dial(keys, address, only, key).await {
+            Some(link) => {
+                let host = Some(link.0.info().peer);
+                match converse(link, Way::Ticket(key, join.clone()), |_| None).await {
+                    Ok(End::Welcome(ops, check)) => return Ok(Came::In { ops, host, at: address.to_string(), check }),
+                    Ok(End::Pending(check)) => return Ok(Came::Waits { check }),
+                    Err(e) => last = e,
+                }
+            }
+            None => continue,
+        }
+    }
+    Err(last)
+}
+
+async fn by_code(home: &Home, request: &JoinRequest, code: Code) -> Result<Reply, NodeError> {
+    if request.dry_run {
+        return Err(NodeError::input("a code tells nothing before it is used: ask for a ticket to see what it gives"));
+    }
+    let keys = home.keys()?;
+    let key = code_knock_key(code.nameplate);
+    let name = request.device_name.clone().unwrap_or_else(host_name);
+    let via: Vec<String> = request.via.iter().cloned().collect();
+    let look = Duration::from_secs(request.timeout_s.unwrap_or(LOOK_S));
+    let mut last = NodeError::Unreached { target: "the device that shows this code".into() };
+    for address in reachable(&via, key, look).await {
+        let Some(link) = dial(&keys, address, None, key).await else { continue };
+        let host = Some(link.0.info().peer);
+        let mut invited = None;
+        let end = converse(link, Way::Code(code.clone()), |text| {
+            let ticket = Ticket::decode(text).ok().filter(|t| !home.has_project(&t.project))?;
+            let join = ControlOp::join(&keys, &ticket.project, ticket.invite, &name, &ticket.invitation_keys(), None);
+            invited = Some(ticket);
+            Some(join.bytes)
+        });
+        match (end.await, invited) {
+            (Ok(End::Welcome(ops, check)), Some(ticket)) => {
+                let mut reply = entered(home, &keys, &ticket, ops, host, &address.to_string(), &check)?;
+                merge(&mut reply.data, &tells(&ticket));
+                return Ok(reply);
+            }
+            (Ok(_), _) => last = NodeError::Exists { what: "this project".into() },
+            (Err(e), _) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// Typed addresses first; who announces itself with the key's tag after, if none is typed.
+async fn reachable(typed: &[String], key: [u8; 32], look: Duration) -> Vec<SocketAddr> {
+    let mut out = Vec::new();
+    for text in typed {
+        out.extend(tokio::net::lookup_host(text).await.into_iter().flatten());
+    }
+    if !out.is_empty() {
+        return out;
+    }
+    let Ok(mut discovery) = Discovery::start(Ipv4Addr::UNSPECIFIED.into()) else { return out };
+    let until = Instant::now() + look;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        for found in discovery.next(left.min(Duration::from_millis(500))).await {
+            if is_announced(&key, &found.nonce, &found.tags) {
+                out.extend(found.addresses.iter().filter(|a| !out.contains(a)).copied().collect::<Vec<_>>());
+            }
+        }
+        if !out.is_empty() {
+            break;
+        }
+    }
+    out
+}
+
+async fn dial(keys: &DeviceKeys, address: SocketAddr, only: Option<DeviceId>, key: [u8; 32]) -> Option<(QuicLink, Endpoint)> {
+    let any: IpAddr = if address.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let endpoint = Endpoint::bind(SocketAddr::new(any, 0), &keys.signing_secret(), closed()).ok()?;
+    let link = endpoint.dial(address, only, &knock_with(key)).await.ok()?;
+    Some((link, endpoint))
+}
+
+enum End {
+    Welcome(Vec<Vec<u8>>, String),
+    Pending(String),
+}
+
+/// Drives a guest over one link. `invited` is asked for the join that goes with a ticket that came by code.
+async fn converse<L: Link>(link: (L, Endpoint), way: Way, mut invited: impl FnMut(&str) -> Option<Vec<u8>>) -> Result<End, NodeError> {
+    let (link, endpoint) = link;
+    let info = link.info().clone();
+    let check = check_digits(&info.exporter);
+    let (mut tx, mut rx) = link.split();
+    let (mut guest, mut steps) = Guest::dial(info.exporter, way, (&mut OsEntropy as &mut dyn Entropy).bytes());
+    let mut reader = FrameReader::default();
+    reader.expect_hello();
+    let outcome = loop {
+        let mut end = None;
+        for step in std::mem::take(&mut steps) {
+            match step {
+                Step::Send(bytes) => {
+                    if let Err(e) = tx.send(&frame(&bytes)).await {
+                        end = Some(Err(refusal(&e, &info.remote)));
+                    }
+                }
+                Step::Met(_) => {}
+                Step::Invited(text) => match invited(&text) {
+                    Some(join) => {
+                        for step in guest.enter(join) {
+                            if let Step::Send(bytes) = step {
+                                tx.send(&frame(&bytes)).await.ok();
+                            }
+                        }
+                    }
+                    None => end = Some(Err(NodeError::Exists { what: "this project".into() })),
+                },
+                Step::Welcome(ops) => end = Some(Ok(End::Welcome(ops, check.clone()))),
+                Step::Pending => end = Some(Ok(End::Pending(check.clone()))),
+                Step::Close(reason) => end = Some(Err(NodeError::NotAllowed { message: reason.to_string() })),
+            }
+        }
+        if let Some(end) = end {
+            break end;
+        }
+        match next_frame(&mut rx, &mut reader).await {
+            Ok(bytes) => steps = guest.handle(&bytes),
+            Err(e) => break Err(refusal(&e, &info.remote)),
+        }
+    };
+    tx.close(CloseReason::Done as u64).await;
+    endpoint.close().await;
+    outcome
+}
+
+async fn next_frame(rx: &mut impl ReceiveHalf, reader: &mut FrameReader) -> Result<Vec<u8>, cairn_contract::LinkError> {
+    loop {
+        match reader.next_frame() {
+            Ok(Some(bytes)) => return Ok(bytes),
+            Ok(None) => {}
+            Err(e) => return Err(cairn_contract::LinkError::Lost(e.to_string())),
+        }
+        let received = tokio::time::timeout(ANSWER, rx.receive()).await;
+        reader.push(&received.unwrap_or_else(|_| Err(cairn_contract::LinkError::Lost("no answer".into())))?);
+    }
+}
+
+fn refusal(e: &cairn_contract::LinkError, target: &str) -> NodeError {
+    match e {
+        cairn_contract::LinkError::Closed(n) => match CloseReason::from_number(*n) {
+            reason @ (CloseReason::InvitationEnded | CloseReason::WrongCode | CloseReason::Pending | CloseReason::NotMember) => {
+                NodeError::NotAllowed { message: reason.to_string() }
+            }
+            reason => NodeError::Mismatch { message: reason.to_string() },
+        },
+        cairn_contract::LinkError::Lost(_) => NodeError::Unreached { target: target.to_owned() },
+    }
+}
+
+impl Node {
+    /// `IP:PORT` under which others reach this device while it serves.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        match self.listening() {
+            Some(address) if !address.ip().is_unspecified() => vec![address.to_string()],
+            Some(address) => crate::network::own_addresses(address.port()),
+            None => Vec::new(),
+        }
+    }
+}
