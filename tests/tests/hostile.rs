@@ -3,7 +3,7 @@
 
 use cairn_formats::{CsvRows, Mapping, read_geojson};
 use cairn_model::{DeviceId, DocId, FeedId, ProjectId};
-use cairn_sync::{Answer, Effect, Event, FrameReader, Message, Request, Session, Setup, Snapshot, frame};
+use cairn_sync::{Answer, Effect, Event, FrameReader, Message, Request, Session, Setup, Snapshot, Standing, frame};
 use cairn_trust::{Batch, BatchHash, ControlHash, ControlOp, EpochKey, Receipt, Ticket, Tip, chunk_kind, link_proof, open};
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ fn snapshot(member: bool) -> Answer {
         configuration: DocId([7; 16]),
         configuration_version: String::new(),
         format_major: 1,
-        peer_is_member: member,
+        peer: if member { Standing::Member } else { Standing::Unknown },
         has_receipt: false,
         observations: 0,
     }))
@@ -32,10 +32,13 @@ fn reply(request: &Request, member: bool) -> Answer {
         Request::Snapshot(_) => snapshot(member),
         Request::ControlMissing(_) => Answer::ControlOps(vec![]),
         Request::AddControl(_) => Answer::ControlAdded(vec![]),
-        Request::MissingFor(_) | Request::AfterLadder(..) => Answer::Missing(vec![], vec![FeedId([1; 16])]),
+        Request::MissingFor(..) | Request::AfterLadder(..) => Answer::Missing(vec![], vec![FeedId([1; 16])]),
         Request::Ladder(feed) => Answer::Rungs(*feed, vec![(3, BatchHash([5; 32]))]),
         Request::Load(..) => Answer::Chunks(vec![]),
         Request::Persist(_) => Answer::Persisted { tips: vec![], held: 0, dropped: 0 },
+        Request::Introduce => Answer::Introduction(vec![vec![1]]),
+        Request::TakeNotice(_) => Answer::Noticed,
+        Request::Enter(..) => Answer::Welcome(vec![vec![1]]),
         Request::MakeReceipt => Answer::Receipt(vec![1]),
         Request::KeepReceipt(..) => Answer::ReceiptKept(Some(vec![])),
     }
@@ -72,6 +75,15 @@ fn message() -> impl Strategy<Value = Message> {
         any::<u64>().prop_map(Message::Sent),
         (any::<u64>(), proptest::collection::vec(any::<u8>(), 0..40)).prop_map(|(n, b)| Message::Receipt(n, b)),
         Just(Message::Proof((1, 0), [0; 32])),
+        Just(Message::Introduce),
+        proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..3).prop_map(Message::Introduction),
+        proptest::collection::vec(any::<u8>(), 0..40).prop_map(Message::Removed),
+        proptest::collection::vec(any::<u8>(), 0..40).prop_map(Message::Enter),
+        proptest::collection::vec(any::<u8>(), 0..40).prop_map(Message::Pair),
+        any::<[u8; 32]>().prop_map(Message::Paired),
+        Just(Message::Pending),
+        ".{0,20}".prop_map(Message::Invitation),
+        (any::<[u8; 32]>(), ".{0,20}").prop_map(|(proof, name)| Message::Host(proof, name)),
         Just(Message::Unknown(200)),
     ]
 }
