@@ -48,7 +48,8 @@ pub fn answer(store: &mut Store, request: Request, now_ms: i64, tally: &mut Tall
                 Entrance::Ended => Answer::InvitationEnded,
             }
         }
-        Request::MissingFor(tips, gated) => {
+        Request::MissingFor(_, _, ops) if store.control().len() != ops => Answer::Stale,
+        Request::MissingFor(tips, gated, _) => {
             let (mut missing, diverged) = store.missing_for(&tips)?;
             if gated {
                 let carry = store.configuration_chains()?;

@@ -5,9 +5,9 @@ mod rest;
 use crate::{DiskHandle, Expected};
 use cairn_model::{ChangeHash, DeviceId, DocId, Edit, Place, default_configuration};
 use cairn_node::{Tally, answer};
-use cairn_store::{Entropy, NewProject, Store, StoreError};
+use cairn_store::{Entropy, NewProject, Removal, Store, StoreError};
 use cairn_sync::{Answer, CloseReason, Effect, Event, FrameReader, Message, Request, Session, Setup, frame};
-use cairn_trust::{DeviceKeys, InviteMode, Role};
+use cairn_trust::{DeviceKeys, InviteMode, Policy, RemoveMode, Role, Tip};
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -25,13 +25,16 @@ pub struct Config {
     pub faults: bool,
     /// Copies of a device that both write on.
     pub clones: bool,
+    /// Coordinators let devices in and out, change roles and accept from quarantine. What is shown is then compared between
+    /// devices, not with the model.
+    pub governs: bool,
     /// Negative control: disks acknowledge syncs they do not do.
     pub lying_disks: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { devices: 2..=5, steps: 30..=120, faults: true, clones: true, lying_disks: false }
+        Self { devices: 2..=5, steps: 30..=120, faults: true, clones: true, governs: false, lying_disks: false }
     }
 }
 
@@ -51,6 +54,10 @@ pub struct Outcome {
     pub edits: usize,
     /// Links made.
     pub links: usize,
+    /// Acts of coordinators.
+    pub acts: usize,
+    /// Batches that do not count at the end, on one device.
+    pub set_apart: usize,
     /// Crashes.
     pub crashes: usize,
     /// Rounds of meetings needed at the end.
@@ -210,6 +217,21 @@ impl World {
 
     fn step(&mut self) -> Check {
         let d = self.rng.random_range(0..self.devices.len());
+        if self.config.governs && self.rng.random_ratio(1, 8) {
+            let d = if self.rng.random_ratio(1, 3) { 0 } else { d };
+            return self.govern(d);
+        }
+        if self.config.governs && self.rng.random_ratio(1, 4) {
+            // Teams change over many meetings: some go on for a while.
+            let other = self.rng.random_range(0..self.devices.len());
+            self.connect(d, other);
+            for _ in 0..60 {
+                self.deliver_some()?;
+                let d = self.rng.random_range(0..self.devices.len());
+                self.work(d)?;
+            }
+            return Ok(());
+        }
         match self.rng.random_range(0..100) {
             0..24 => self.edit(d),
             24..34 => {
@@ -235,6 +257,35 @@ impl World {
             }
             97..98 if self.config.clones && self.devices.len() < 8 => self.clone_device(d),
             _ => Ok(()),
+        }
+    }
+
+    /// One act of a device that thinks it is a coordinator, on any device it knows of. What its own program refuses is refused.
+    fn govern(&mut self, d: usize) -> Check {
+        let Some(store) = self.devices[d].store.as_mut() else { return Ok(()) };
+        let m = store.membership();
+        let known: Vec<DeviceId> = m.members.keys().chain(m.former.keys()).copied().filter(|k| *k != store.device()).collect();
+        let Some(whom) = known.choose(&mut self.rng).copied() else { return Ok(()) };
+        let role = *[Role::Coordinator, Role::Coordinator, Role::Member, Role::Observer].choose(&mut self.rng).expect("some");
+        let done = match self.rng.random_range(0..10) {
+            0..3 => store.set_role(&whom, role),
+            3 | 4 => store.remove(&whom, Removal::Everything(RemoveMode::Lost)),
+            5 => store.remove(&whom, Removal::CompromisedSince(self.rng.random_range(1..5))),
+            6..8 => store.approve(&whom, Some(role)).map(|_| ()),
+            8 => store.set_policy(Policy { members_edit_others: Some(self.rng.random()), open: None }),
+            _ => match store.set_apart().map_err(|e| e.to_string())?.choose(&mut self.rng) {
+                Some(apart) => store.accept(Tip { feed: apart.feed.id, seq: apart.seq, hash: apart.hash }),
+                None => Ok(()),
+            },
+        };
+        match done {
+            Ok(()) => {
+                self.outcome.acts += 1;
+                self.changed(d, None)
+            }
+            Err(StoreError::Role { .. } | StoreError::Removed { .. } | StoreError::Control(_)) => self.changed(d, None),
+            Err(_) if self.devices[d].disk_full => self.crash(d),
+            Err(e) => Err(format!("governing failed: {e}")),
         }
     }
 
@@ -287,6 +338,7 @@ impl World {
                 self.trace.update(e.to_string().as_bytes());
                 self.reopen_after_refusal(d, doc, &before)
             }
+            Err(StoreError::Role { .. } | StoreError::Removed { .. }) if self.config.governs => Ok(()),
             Err(e) => Err(format!("an edit was refused: {e}")),
         }
     }
@@ -369,6 +421,12 @@ impl World {
                     }
                 }
                 Effect::Close(CloseReason::Store | CloseReason::Done) => return self.cut_id(id),
+                Effect::Close(CloseReason::Removed | CloseReason::NotMember) if self.config.governs => {
+                    // What was sent before arrives, then the link is gone.
+                    let left = self.link(id).map_or(0, |l| l.sides[1 - side].incoming.len());
+                    self.deliver(id, 1 - side, left)?;
+                    return self.cut_id(id);
+                }
                 Effect::Close(reason) => return Err(format!("a link between members closed: {reason}")),
             }
         }
@@ -402,7 +460,9 @@ impl World {
                 return Err("invariant 5: a chunk was sent to a device that has it".into());
             }
             if !link.sides[side].sent.insert(*blake3::hash(&chunk).as_bytes()) {
-                return Err("invariant 5: a chunk was sent twice in one sync".into());
+                let to = self.devices[link.sides[1 - side].device].store.as_ref();
+                let can = to.map(|s| s.reads(&chunk));
+                return Err(format!("invariant 5: a chunk was sent twice in one sync (the other side can read it: {can:?})"));
             }
         }
         link.sides[1 - side].incoming.extend(frame(message));

@@ -142,6 +142,11 @@ impl Store {
         Ok(Ingested { stats, tips })
     }
 
+    /// `true` if the key that a chunk is sealed under is here.
+    pub fn reads(&self, chunk: &[u8]) -> bool {
+        !matches!(open_one(&self.mem, chunk.to_vec()), Unsealed::NoKey)
+    }
+
     /// The author of each batch: named in batch 1, known for feeds that are here or begin in this set.
     fn authors(&self, opened: &[Opened]) -> Vec<Option<DeviceId>> {
         let mut by_feed: BTreeMap<_, DeviceId> = self.mem.feeds.iter().map(|f| (f.id, f.device)).collect();

@@ -83,8 +83,9 @@ pub enum Request {
     TakeNotice(Vec<u8>),
     /// A device shows the join by which it enters.
     Enter(DeviceId, Vec<u8>),
-    /// What a holder of these tips lacks; if gated, only of feeds that carry configurations.
-    MissingFor(Vec<Tip>, bool),
+    /// What a holder of these tips lacks; if gated, only of feeds that carry configurations. With the number of control
+    /// operations of the last snapshot: batches that name later ones, or are sealed under their keys, must wait for them.
+    MissingFor(Vec<Tip>, bool, usize),
     /// Rungs of one feed.
     Ladder(FeedId),
     /// What lies after the rungs of the other side.
@@ -120,6 +121,8 @@ pub enum Answer {
     InvitationEnded,
     /// To `MissingFor` (with feeds whose common part is not known) and `AfterLadder`.
     Missing(Vec<Push>, Vec<FeedId>),
+    /// To `MissingFor`: the control log has grown since the snapshot; look again.
+    Stale,
     /// To `Ladder`.
     Rungs(FeedId, Vec<(u64, BatchHash)>),
     /// To `Load`.

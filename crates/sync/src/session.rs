@@ -56,6 +56,8 @@ pub struct Session {
     /// Number of the own `Sent` whose receipt is awaited.
     receipt_awaited: Option<u64>,
     sents: u64,
+    /// Receipts that came and are being kept.
+    receipts_in: u32,
     control_asked: bool,
     control_last: bool,
     /// Both logs went over and who belongs is being looked at again.
@@ -141,6 +143,7 @@ impl Session {
             receipt_asked: None,
             receipt_awaited: None,
             sents: 0,
+            receipts_in: 0,
             control_asked: false,
             control_last: false,
             control_checked: false,
@@ -275,6 +278,7 @@ impl Session {
                 if self.receipt_awaited.is_some_and(|awaited| awaited <= n) {
                     self.receipt_awaited = None;
                 }
+                self.receipts_in += 1;
                 vec![self.ask(Request::KeepReceipt(self.setup.peer, bytes))]
             }
             _ => self.close(CloseReason::Malformed),
@@ -381,6 +385,11 @@ impl Session {
                 self.control_done()
             }
             Answer::Missing(pushes, diverged) => self.on_missing(pushes, diverged),
+            Answer::Stale => {
+                self.asking -= 1;
+                self.changed = true;
+                Vec::new()
+            }
             Answer::Rungs(feed, rungs) => {
                 self.asking -= 1;
                 vec![self.send(Message::Ladder(feed, rungs))]
@@ -396,6 +405,7 @@ impl Session {
             }
             Answer::ReceiptKept(None) => self.close(CloseReason::Malformed),
             Answer::ReceiptKept(Some(tips)) => {
+                self.receipts_in = self.receipts_in.saturating_sub(1);
                 self.believe(tips);
                 Vec::new()
             }
@@ -407,7 +417,8 @@ impl Session {
     }
 
     pub(super) fn ask_missing(&mut self) -> Effect {
-        self.ask_what(Request::MissingFor(self.peer_tips.clone(), self.gated))
+        let ops = self.me.as_ref().map_or(0, |m| m.control_all.len());
+        self.ask_what(Request::MissingFor(self.peer_tips.clone(), self.gated, ops))
     }
 
     fn on_missing(&mut self, mut pushes: Vec<Push>, diverged: Vec<FeedId>) -> Effects {
@@ -482,7 +493,8 @@ impl Session {
 
     /// A receipt outweighs what was sent: what it lacks (a gap on arrival) is looked at again.
     fn believe(&mut self, tips: Frontier) {
-        let quiet = self.queue.is_empty() && !self.loading && self.receipt_awaited.is_none();
+        // An older receipt that is still being kept while the newest has arrived says nothing about what was sent since.
+        let quiet = self.queue.is_empty() && !self.loading && self.receipt_awaited.is_none() && self.receipts_in == 0;
         let covered = |mine: &Tip| tips.iter().any(|t| t.feed == mine.feed && t.seq >= mine.seq);
         if quiet && self.lookbacks < limits::LOOKBACKS && !self.peer_tips.iter().all(covered) {
             self.lookbacks += 1;

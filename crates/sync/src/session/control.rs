@@ -128,13 +128,17 @@ impl Session {
     }
 
     pub(super) fn on_control_ops(&mut self, ops: Vec<(ControlHash, Vec<u8>)>) -> Effects {
+        let sent = !ops.is_empty();
         let mut out = self.send_control(ops);
         if self.phase != Phase::Open {
             self.control_out = true;
             out.extend(self.control_done());
         } else {
-            // Live: operations go before the batches whose headers name them.
+            // Live: operations go before the batches whose headers name them, and are answered by a receipt like these.
             self.asking -= 1;
+            if sent {
+                (self.sent_said, self.synced) = (false, false);
+            }
             if self.frontier_seen {
                 out.push(self.ask_missing());
             }
