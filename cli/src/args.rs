@@ -26,6 +26,9 @@ pub struct Args {
     /// How to show progress: auto, json or none
     #[arg(long, global = true, default_value = "auto", value_name = "HOW")]
     pub progress: String,
+    /// File with the passphrase of this device's key (its first line)
+    #[arg(long, global = true, env = "CAIRN_PASSPHRASE_FILE", value_name = "FILE", hide_env_values = true)]
+    pub passphrase_file: Option<PathBuf>,
     #[command(subcommand)]
     pub verb: Verb,
 }
@@ -267,6 +270,12 @@ pub enum Verb {
         #[arg(long)]
         no_discovery: bool,
     },
+    /// Put this device's key under a passphrase
+    #[command(after_help = "Every command then needs the passphrase in the file that CAIRN_PASSPHRASE_FILE names; while `serve` runs, only `serve` does.\nThe read keys of all projects are sealed under the device's key. What is recorded lies in the store as it is: encrypt the disk too.")]
+    Passphrase {
+        #[command(subcommand)]
+        what: PassphraseVerb,
+    },
     /// Walk through everything stored and say what is wrong
     Check,
     /// Two devices and real data in a temporary folder
@@ -383,6 +392,18 @@ pub enum QuarantineVerb {
         #[arg(long, value_name = "SEQ")]
         through: Option<u64>,
     },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum PassphraseVerb {
+    /// Set or change it
+    Set {
+        /// File with the new passphrase (its first line)
+        #[arg(long, value_name = "FILE")]
+        new: PathBuf,
+    },
+    /// Keep the key without one, in a file only its owner can read
+    Remove,
 }
 
 #[derive(Subcommand, Debug)]

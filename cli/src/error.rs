@@ -13,6 +13,7 @@ pub fn code(e: &NodeError) -> u8 {
         NodeError::NotAllowed { .. } => 5,
         NodeError::Mismatch { .. } => 6,
         NodeError::Unreached { .. } => 4,
+        NodeError::Locked | NodeError::WrongPassphrase => 12,
         NodeError::NoSpace { .. } => 8,
         NodeError::Exists { .. }
         | NodeError::Input { .. }
@@ -38,6 +39,8 @@ pub fn kind(e: &NodeError) -> &'static str {
         NodeError::Mismatch { .. } => "mismatch",
         NodeError::Unreached { .. } => "unreached",
         NodeError::NoSpace { .. } => "no-space",
+        NodeError::Locked => "locked",
+        NodeError::WrongPassphrase => "wrong-passphrase",
         NodeError::File { .. } => "file",
         NodeError::Store { .. } => "store",
     }
@@ -58,6 +61,8 @@ pub fn hint(e: &NodeError) -> Option<&'static str> {
         NodeError::NotAllowed { .. } => "a coordinator (see `cairn devices`) can do this, or invite this device with another role",
         NodeError::Mismatch { .. } => "install the newest cairn on this device",
         NodeError::Unreached { .. } => "is the other device on, serving, and on this network?",
+        NodeError::Locked => "put it into a file and name that in CAIRN_PASSPHRASE_FILE",
+        NodeError::WrongPassphrase => "look at the file named in CAIRN_PASSPHRASE_FILE; nothing was changed",
         NodeError::NoSpace { .. } => "free some space and try again: nothing was lost",
         NodeError::Store { .. } => "`cairn check` looks closer; your data can also come back from any other device of the project",
         NodeError::Input { .. } | NodeError::File { .. } => return None,

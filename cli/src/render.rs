@@ -266,6 +266,8 @@ pub fn reply(verb: &Verb, reply: &Reply) -> String {
         Verb::Invite { revoke: Some(_), .. } => format!("{} invitations revoked", rows(d, "revoked").len()),
         Verb::Invite { .. } if d.get("let_in").is_some() => format!("{} device(s) let in", rows(d, "let_in").len()),
         Verb::Invite { .. } => invitation(d),
+        Verb::Passphrase { .. } if d["passphrase"] == true => "this device's key is under the passphrase now".into(),
+        Verb::Passphrase { .. } => "this device's key is in its file without a passphrase now".into(),
         Verb::Devices { what } => devices(what.as_ref(), d),
         Verb::Policy { .. } => {
             let edit = if d["members_edit_others"] == true { "yes" } else { "no" };

@@ -1,6 +1,6 @@
 //! From arguments to requests.
 
-use crate::args::{Args, ConfigVerb, ConflictVerb, FilterArgs, Set, Verb};
+use crate::args::{Args, ConfigVerb, ConflictVerb, FilterArgs, PassphraseVerb, Set, Verb};
 use crate::{demo, membership, render};
 use crate::ui::Ui;
 use cairn_node::{
@@ -14,7 +14,17 @@ use std::time::Duration;
 fn home(args: &Args) -> Result<Home, NodeError> {
     let path = args.home.clone().or_else(|| std::env::home_dir().map(|h| h.join(".cairn")));
     let home = Home::at(path.ok_or_else(|| NodeError::Input { message: "no home directory: give --home DIR".into() })?)?;
+    let home = home.with_passphrase(args.passphrase_file.as_deref().map(first_line).transpose()?);
     Ok(home.used_by(&format!("cairn {}", verb_word(&args.verb))))
+}
+
+/// A passphrase from its file: the first line, as it is but for the line's end.
+fn first_line(path: &Path) -> Result<Vec<u8>, NodeError> {
+    let fault = |message: String| NodeError::File { path: path.display().to_string(), message };
+    let text = std::fs::read(path).map_err(|e| fault(e.to_string()))?;
+    let line = text.split(|b| *b == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.is_empty() { Err(fault("its first line is empty: a passphrase is expected there".into())) } else { Ok(line.to_vec()) }
 }
 
 fn verb_word(verb: &Verb) -> String {
@@ -52,6 +62,8 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
         }
         Verb::Invite { .. } => membership::invite(args, &client(args)?, ui),
         Verb::Demo => demo::run(ui),
+        Verb::Passphrase { what: PassphraseVerb::Set { new } } => home(args)?.set_passphrase(Some(&first_line(new)?)),
+        Verb::Passphrase { what: PassphraseVerb::Remove } => home(args)?.set_passphrase(None),
         Verb::Whoami if home(args)?.projects()?.is_empty() => {
             let device = home(args)?.keys()?.device().to_string();
             Ok(Reply { data: serde_json::json!({"device": device, "name": null, "projects": []}), ..Reply::default() })
@@ -167,6 +179,6 @@ fn request(args: &Args) -> Result<Request, NodeError> {
         Verb::Status => Request::Status,
         Verb::Peers { near } => Request::Peers { near: *near },
         Verb::Check => Request::Check,
-        Verb::Whoami | Verb::New { .. } | Verb::Join { .. } | Verb::Invite { .. } | Verb::Serve { .. } | Verb::Demo => Request::Whoami,
+        Verb::Whoami | Verb::New { .. } | Verb::Join { .. } | Verb::Invite { .. } | Verb::Passphrase { .. } | Verb::Serve { .. } | Verb::Demo => Request::Whoami,
     })
 }

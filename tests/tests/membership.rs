@@ -417,3 +417,49 @@ fn row_1_nothing_on_the_wire_names_project_or_device() {
     }
     // A knock that was heard opens nothing a second time: see `row_3` of the transport's tests.
 }
+
+/// Rows 11 and 12: what a thief finds on the disk of a device under a passphrase opens nothing of the project's future.
+#[test]
+fn row_11_a_home_under_a_passphrase_opens_with_it_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = root.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (right, wrong) = (file("right", "correct horse\nsecond line\n"), file("wrong", "correct hors\n"));
+    let a = Device::new(root.path(), "Ana").env("CAIRN_PASSPHRASE_FILE", &right);
+    a.ok(&["new", "River", "--name", "Ana"]);
+    let key = a.home().join("device.key");
+    let sealed = std::fs::read_to_string(&key).unwrap();
+    assert!(sealed.starts_with("cairn-key-1 19456 "), "{sealed}");
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    let bare = Device::new(root.path(), "Ana");
+    assert_eq!(bare.json(&["status"]).0, 12);
+    let (code, refused) = bare.json(&["status", "--passphrase-file", &wrong]);
+    assert_eq!((code, &refused["error"]["kind"]), (12, &Json::from("wrong-passphrase")));
+    // A running service has the key: other verbs need none.
+    {
+        let _service = a.serve();
+        bare.ok(&["add", "note=while served"]);
+    }
+    let (new, digits) = (file("new", "battery staple"), text_of(&a, "digits"));
+    a.ok(&["passphrase", "set", "--new", &new]);
+    assert_eq!(a.json(&["status"]).0, 12, "the old one opens it no longer");
+    let b = Device::new(root.path(), "Ana").env("CAIRN_PASSPHRASE_FILE", &new);
+    assert_eq!(text_of(&b, "digits"), digits);
+    b.ok(&["passphrase", "remove"]);
+    assert_eq!(bare.ok(&["list"])["count"], 1);
+    // Neither read keys nor the discovery key lie in the store as they are: the ticket has them to compare.
+    let ticket = Ticket::decode(&text(&bare.ok(&["invite"]), "ticket")).unwrap();
+    let folder = std::fs::read_dir(bare.home().join("projects")).unwrap().next().unwrap().unwrap().path();
+    let store = std::fs::read(folder.join("store.redb")).unwrap();
+    for key in [ticket.discovery, ticket.epochs[0].0] {
+        assert!(!store.windows(32).any(|w| w == key), "a key lies in the store");
+    }
+}
+
+fn text_of(device: &Device, key: &str) -> String {
+    text(&device.ok(&["whoami"]), key)
+}

@@ -81,6 +81,12 @@ pub enum NodeError {
         /// Where.
         message: String,
     },
+    /// The device's key is under a passphrase and none was given.
+    #[error("this device's key is under a passphrase")]
+    Locked,
+    /// Not the passphrase.
+    #[error("this is not the passphrase of this device's key")]
+    WrongPassphrase,
     /// A file outside the store.
     #[error("{path}: {message}")]
     File {

@@ -5,7 +5,7 @@ use crate::door::Doors;
 use crate::{NodeError, devices, reading, transfer, writing};
 use cairn_model::{DeviceId, ProjectId, default_configuration, hex, unhex};
 use cairn_store::{Entropy, NewProject, OsEntropy, Store, StoreFiles, create_file, open_file};
-use cairn_trust::{DeviceKeys, Ticket};
+use cairn_trust::{DeviceKeys, PassphraseError, Ticket, is_sealed_seed, open_seed, seal_seed};
 use serde_json::json;
 use std::fs;
 use std::collections::BTreeMap;
@@ -26,6 +26,17 @@ pub fn now_ms() -> i64 {
 pub struct Home {
     path: PathBuf,
     program: String,
+    passphrase: Option<Passphrase>,
+}
+
+/// A passphrase, kept out of debug output.
+#[derive(Clone)]
+struct Passphrase(Vec<u8>);
+
+impl std::fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Passphrase(..)")
+    }
 }
 
 impl Home {
@@ -37,7 +48,13 @@ impl Home {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path.join("projects"))
         };
         make().map_err(|e| NodeError::file(&path, e))?;
-        Ok(Self { path, program: "a program".into() })
+        Ok(Self { path, program: "a program".into(), passphrase: None })
+    }
+
+    /// With the passphrase that the device's key is or will be under.
+    pub fn with_passphrase(mut self, passphrase: Option<Vec<u8>>) -> Self {
+        self.passphrase = passphrase.map(Passphrase);
+        self
     }
 
     /// With words for what holds a store, told to whoever finds it in use.
@@ -51,21 +68,56 @@ impl Home {
         &self.path
     }
 
-    /// The device's keys, made at first use.
+    /// The device's keys, made at first use: under the passphrase if there is one.
     pub fn keys(&self) -> Result<DeviceKeys, NodeError> {
-        let path = self.path.join("device.key");
+        let path = self.key_file();
         match fs::read_to_string(&path) {
+            Ok(text) if is_sealed_seed(&text) => {
+                let passphrase = self.passphrase.as_ref().ok_or(NodeError::Locked)?;
+                let seed = open_seed(&text, &passphrase.0).map_err(|e| match e {
+                    PassphraseError::Wrong => NodeError::WrongPassphrase,
+                    PassphraseError::Malformed => NodeError::file(&path, e),
+                })?;
+                Ok(DeviceKeys::from_seed(seed))
+            }
             Ok(text) => {
                 let seed = unhex(text.trim()).ok().and_then(|s| <[u8; 32]>::try_from(s).ok());
                 seed.map(DeviceKeys::from_seed).ok_or_else(|| NodeError::file(&path, "this is not a device key"))
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let seed: [u8; 32] = (&mut OsEntropy as &mut dyn Entropy).bytes();
-                write_private(&path, hex(&seed).as_bytes()).map_err(|e| NodeError::file(&path, e))?;
+                let text = self.seed_text(&seed, self.passphrase.as_ref().map(|p| &p.0[..]))?;
+                write_private(&path, text.as_bytes()).map_err(|e| NodeError::file(&path, e))?;
                 Ok(DeviceKeys::from_seed(seed))
             }
             Err(e) => Err(NodeError::file(&path, e)),
         }
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.path.join("device.key")
+    }
+
+    fn seed_text(&self, seed: &[u8; 32], passphrase: Option<&[u8]>) -> Result<String, NodeError> {
+        let mut os = OsEntropy;
+        let random: &mut dyn Entropy = &mut os;
+        match passphrase {
+            Some(p) => seal_seed(seed, p, random.bytes(), random.bytes())
+                .ok_or_else(|| NodeError::Store { message: "the key could not be put under the passphrase".into() }),
+            None => Ok(hex(seed)),
+        }
+    }
+
+    /// Puts the device's key under another passphrase, or under none. The old file is replaced at once or not at all.
+    pub fn set_passphrase(&self, new: Option<&[u8]>) -> Result<Reply, NodeError> {
+        let keys = self.keys()?;
+        let text = self.seed_text(keys.seed(), new)?;
+        let (path, fresh) = (self.key_file(), self.path.join("device.key.new"));
+        fs::remove_file(&fresh).ok();
+        write_private(&fresh, text.as_bytes()).map_err(|e| NodeError::file(&fresh, e))?;
+        fs::rename(&fresh, &path).map_err(|e| NodeError::file(&path, e))?;
+        fs::File::open(&self.path).and_then(|f| f.sync_all()).map_err(|e| NodeError::file(&self.path, e))?;
+        Ok(Reply::new(json!({"passphrase": new.is_some()})))
     }
 
     /// Folder and name of every project.

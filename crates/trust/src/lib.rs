@@ -13,6 +13,7 @@ mod epoch;
 mod frontier;
 mod keys;
 pub mod limits;
+mod passphrase;
 mod receipt;
 mod ticket;
 
@@ -29,5 +30,6 @@ pub use derive::{
 pub use epoch::{BOX_BYTES, Keyring, SealedKeys, mint, open_conveyed, open_epoch, seal_conveyed};
 pub use frontier::{Digest, Frontier, Tip, digest};
 pub use keys::{DeviceKeys, RecoveryWords, SecretSeed, Signature, verify};
+pub use passphrase::{PassphraseError, is_sealed_seed, open_seed, seal_seed};
 pub use receipt::{Receipt, ReceiptError};
 pub use ticket::{Tells, Ticket, TicketError};
