@@ -36,6 +36,17 @@ fn carry_chunks(from: &Store, to: &mut Store) -> cairn_store::IngestStats {
 
 /// A batch as a modified program of `keys` would make it: right in form, without asking its own rules.
 fn rogue_batch(store: &Store, ticket: &cairn_trust::Ticket, keys: &DeviceKeys, kind: DocKind, doc: DocId) -> Vec<u8> {
+    rogue(store, ticket, keys, kind, doc, (1, 0))
+}
+
+fn rogue(
+    store: &Store,
+    ticket: &cairn_trust::Ticket,
+    keys: &DeviceKeys,
+    kind: DocKind,
+    doc: DocId,
+    format: (u16, u16),
+) -> Vec<u8> {
     let incarnation = [7; 16];
     let feed = feed_id(&store.project(), &keys.device(), &incarnation);
     let change = DocState::default().edit(actor_id(&feed, &[8; 16]), 1, vec![("note".into(), Some(Value::from("rogue")))]).unwrap();
@@ -48,7 +59,7 @@ fn rogue_batch(store: &Store, ticket: &cairn_trust::Ticket, keys: &DeviceKeys, k
         seen: vec![],
         nonces: vec![(incarnation, [8; 16])],
         wall_ms: 1,
-        format: (1, 0),
+        format,
         configuration: store.lineage().unwrap(),
         unit: Unit { id: UnitId([0; 16]), kind: UnitKind::Edits, index: 0, last: true },
         items: vec![Item { kind: kind as u8, doc, changes: 1 }],
@@ -419,4 +430,39 @@ fn row_53_operations_of_strangers_are_not_kept() {
     let added = a.add_control(&junk).unwrap();
     assert_eq!((added.new, added.refused), (0, 50));
     assert_eq!(a.control().len(), before);
+}
+
+/// A member writes without end; removed as of an earlier batch, what it flooded is out of sight and still held.
+#[test]
+fn row_31_a_flood_is_cut_off() {
+    let (mut a, mut b, mut c) = team();
+    seen(&mut b, "honest", 1.0);
+    b.cut(1).unwrap();
+    for n in 0..600 {
+        seen(&mut b, "flood", f64::from(n) / 10.0);
+    }
+    meet(&mut a, &mut b);
+    a.remove(&b.device(), Removal::CompromisedSince(2)).unwrap();
+    meet(&mut a, &mut c);
+    for store in [&a, &c] {
+        assert_eq!(store.count().unwrap(), 1);
+        assert!(store.set_apart_counts().unwrap().0 >= 3);
+    }
+}
+
+/// A batch of a newer data format, or with a part that must be understood and is not: held and handed on, not shown.
+#[test]
+fn row_49_a_newer_format_is_held_and_forwarded() {
+    let mut a = founder();
+    let ticket = a.invite(Role::Member, 1, InviteMode::Bearer, vec![]).unwrap();
+    let keys = DeviceKeys::from_seed([2; 32]);
+    let mut b = Store::join_project(database(), keys.clone(), Box::new(Counter(2 << 40)), &ticket, "Bo").unwrap();
+    let mut c = joiner(&mut a, 3, Role::Member);
+    meet(&mut a, &mut b);
+    let newer = rogue(&b, &ticket, &keys, DocKind::Observation, DocId([1; 16]), (2, 0));
+    assert_eq!(a.ingest(vec![newer], None).unwrap().stats.set_apart, 1);
+    meet(&mut a, &mut c);
+    for store in [&a, &c] {
+        assert_eq!((store.count().unwrap(), verdicts(store)), (0, vec![Verdict::Waiting]));
+    }
 }
