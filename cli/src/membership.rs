@@ -19,8 +19,10 @@ pub fn invite(args: &Args, client: &Client, ui: &Ui) -> Result<Reply, NodeError>
     if *list || revoke.is_some() || *dry_run {
         return client.ask(Request::Invite(request), &seen);
     }
-    let told = client.ask(Request::Invite(InviteRequest { dry_run: true, ..request.clone() }), &seen)?;
-    ui.say(&render::before_inviting(&told.data));
+    if !args.json {
+        let told = client.ask(Request::Invite(InviteRequest { dry_run: true, ..request.clone() }), &seen)?;
+        ui.say(&render::before_inviting(&told.data));
+    }
     let live = *qr || *code;
     let reply = if live && !client.is_served()? {
         let options = ServeOptions { listen: *listen, discovery: !no_discovery };

@@ -58,7 +58,7 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
                 dry_run: *dry_run,
                 timeout_s: *timeout,
             };
-            enter(&home(args)?, &request, ui)
+            enter(&home(args)?, &request, args.json, ui)
         }
         Verb::Invite { .. } => membership::invite(args, &client(args)?, ui),
         Verb::Demo => demo::run(ui),
@@ -74,8 +74,9 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
 }
 
 /// Says first what is received; a code tells nothing before it is used.
-fn enter(home: &Home, request: &JoinRequest, ui: &Ui) -> Result<Reply, NodeError> {
+fn enter(home: &Home, request: &JoinRequest, json: bool, ui: &Ui) -> Result<Reply, NodeError> {
     if !request.dry_run
+        && !json
         && let Ok(told) = home.join_project(&JoinRequest { dry_run: true, ..request.clone() })
     {
         ui.say(&render::before_entering(&told.data));

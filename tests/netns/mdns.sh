@@ -44,4 +44,8 @@ echo "$near" | grep -q '"would_receive"' || { echo "peers --near found nobody: $
 b sync --json --timeout 4 >"$root/sync" || { echo "sync failed: $(cat "$root/sync")"; exit 1; }
 [ "$(a status --json | field digest)" = "$(b status --json | field digest)" ] || { echo "the digests differ"; exit 1; }
 [ "$(b list --json | field count)" = 2 ] || { echo "an observation is missing"; exit 1; }
-echo "1 passed, 0 failed: two namespaces found each other by mDNS and hold the same"
+# A code is read out, and the other device finds the one that shows it by itself.
+code=$(a invite --code --json | field code)
+ip netns exec "$two" "$cairn" --home "$root/c" join "$code" --name Cy --timeout 10 --json >"$root/join" || { echo "join by code failed: $(cat "$root/join")"; exit 1; }
+grep -q '"state":"active"' "$root/join" || { echo "not active: $(cat "$root/join")"; exit 1; }
+echo "1 passed, 0 failed: two namespaces found each other by mDNS and hold the same; a third device came in by a code"
