@@ -46,7 +46,8 @@ Exit codes: 0 done, 1 error, 2 usage, 3 partly done, 4 nobody reached, 5 not a m
 7 findings, 8 no space, 9 nothing to do, 10 no such store or project, 11 store in use,
 12 wrong passphrase";
 
-const INVITE_HELP: &str = "A ticket lets its holder read and write everything in the project: give it to one person, over a channel you trust.
+const INVITE_HELP: &str =
+    "A ticket lets its holder read and write everything in the project: give it to one person, over a channel you trust.
 Nothing that was read can be taken back. `--approve` tickets and `--qr` carry no keys.
 
 Examples:
@@ -271,7 +272,9 @@ pub enum Verb {
         no_discovery: bool,
     },
     /// Put this device's key under a passphrase
-    #[command(after_help = "Every command then needs the passphrase in the file that CAIRN_PASSPHRASE_FILE names; while `serve` runs, only `serve` does.\nThe read keys of all projects are sealed under the device's key. What is recorded lies in the store as it is: encrypt the disk too.")]
+    #[command(
+        after_help = "Every command then needs the passphrase in the file that CAIRN_PASSPHRASE_FILE names; while `serve` runs, only `serve` does.\nThe read keys of all projects are sealed under the device's key. What is recorded lies in the store as it is: encrypt the disk too."
+    )]
     Passphrase {
         #[command(subcommand)]
         what: PassphraseVerb,
@@ -414,7 +417,9 @@ pub enum PolicyVerb {
         answer: String,
     },
     /// By invitation, or open to everyone with the configuration file
-    #[command(after_help = "In an open project `cairn config export FILE --with-invite` writes a file with which anyone can join.\nWhoever has it can read and write everything, for good.")]
+    #[command(
+        after_help = "In an open project `cairn config export FILE --with-invite` writes a file with which anyone can join.\nWhoever has it can read and write everything, for good."
+    )]
     Join {
         #[arg(value_parser = ["invite", "open"])]
         how: String,

@@ -55,9 +55,13 @@ pub fn hint(e: &NodeError) -> Option<&'static str> {
         NodeError::InUse { .. } => "wait for it to end, give --wait SECONDS, or stop it",
         NodeError::NotFound { .. } => "`cairn list --deleted` and `cairn devices` show what there is",
         NodeError::Ambiguous { .. } => "`cairn list` prints ids in full",
-        NodeError::NotAllowed { message } if message.contains("was removed") => "a coordinator can let it in again: `cairn devices approve`",
+        NodeError::NotAllowed { message } if message.contains("was removed") => {
+            "a coordinator can let it in again: `cairn devices approve`"
+        }
         NodeError::NotAllowed { message } if message.contains("code") || message.contains("invitation") => "ask for a new one",
-        NodeError::NotAllowed { message } if message.contains("approv") => "ask a coordinator to run `cairn devices approve`, then `cairn sync`",
+        NodeError::NotAllowed { message } if message.contains("approv") => {
+            "ask a coordinator to run `cairn devices approve`, then `cairn sync`"
+        }
         NodeError::NotAllowed { .. } => "a coordinator (see `cairn devices`) can do this, or invite this device with another role",
         NodeError::Mismatch { .. } => "install the newest cairn on this device",
         NodeError::Unreached { .. } => "is the other device on, serving, and on this network?",

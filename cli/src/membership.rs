@@ -57,7 +57,9 @@ fn draw(reply: &Reply, out: Option<&Path>) -> Result<(), NodeError> {
     let fault = |e: &dyn std::fmt::Display| NodeError::File { path: path.display().to_string(), message: e.to_string() };
     let code = qrcode::QrCode::new(ticket.to_uppercase()).map_err(|e| fault(&e))?;
     match path.extension().and_then(|e| e.to_str()) {
-        Some("svg") => std::fs::write(path, code.render::<qrcode::render::svg::Color<'_>>().min_dimensions(480, 480).build()).map_err(|e| fault(&e)),
+        Some("svg") => {
+            std::fs::write(path, code.render::<qrcode::render::svg::Color<'_>>().min_dimensions(480, 480).build()).map_err(|e| fault(&e))
+        }
         Some("png") => png(&code, path).map_err(|e| fault(&e)),
         _ => Err(fault(&"a QR is written as .png or .svg")),
     }
@@ -97,7 +99,9 @@ pub fn device_request(what: Option<&DeviceVerb>) -> Result<DeviceRequest, NodeEr
         Some(DeviceVerb::Quarantine { what: Some(QuarantineVerb::Accept { which, through }) }) => {
             DeviceRequest::Accept { which: which.clone(), through: *through }
         }
-        Some(DeviceVerb::Recover { words, remove }) => DeviceRequest::Recover { words: words_from(words.as_deref())?, remove: remove.clone() },
+        Some(DeviceVerb::Recover { words, remove }) => {
+            DeviceRequest::Recover { words: words_from(words.as_deref())?, remove: remove.clone() }
+        }
     })
 }
 

@@ -197,7 +197,10 @@ pub fn invitation(d: &Value) -> String {
     match d["code"].as_str() {
         Some(code) => {
             let at = rows(d, "addresses").iter().map(text).collect::<Vec<_>>().join(" ");
-            format!("{code}\n\nOn the other device: cairn join {code}   (where the network hides this device: --via {at})\nOne guess, {} minutes.", d["expires_s"].as_u64().unwrap_or(0) / 60)
+            format!(
+                "{code}\n\nOn the other device: cairn join {code}   (where the network hides this device: --via {at})\nOne guess, {} minutes.",
+                d["expires_s"].as_u64().unwrap_or(0) / 60
+            )
         }
         None => format!("{}{}\n\nOn the other device: cairn join TICKET", qr(&text(&d["ticket"])), text(&d["ticket"])),
     }
@@ -230,8 +233,12 @@ fn not_allowed(d: &Value) -> String {
 fn devices(what: Option<&DeviceVerb>, d: &Value) -> String {
     match what {
         Some(DeviceVerb::Quarantine { what: None }) if rows(d, "quarantine").is_empty() => "nothing is set apart".into(),
-        Some(DeviceVerb::Quarantine { what: None }) => columns(d, "quarantine", &["name", "seq", "state", "changes", "counted_anyway", "time", "batch"]),
-        Some(DeviceVerb::Quarantine { .. }) => format!("{} batches accepted, {} left in quarantine", rows(d, "accepted").len(), d["quarantined"]),
+        Some(DeviceVerb::Quarantine { what: None }) => {
+            columns(d, "quarantine", &["name", "seq", "state", "changes", "counted_anyway", "time", "batch"])
+        }
+        Some(DeviceVerb::Quarantine { .. }) => {
+            format!("{} batches accepted, {} left in quarantine", rows(d, "accepted").len(), d["quarantined"])
+        }
         Some(DeviceVerb::Verify { .. }) => {
             let same = if d["matches"] == true { "the digits are the same: this is that device" } else { "THE DIGITS DIFFER" };
             format!("{}\n{same}", columns(d, "devices", &["name", "role", "state", "digits"]))
@@ -259,7 +266,12 @@ pub fn reply(verb: &Verb, reply: &Reply) -> String {
             format!("joined {}{check}; sync once with a member to receive what is there", text(&d["name"]))
         }
         Verb::Whoami => {
-            format!("device {}\ndigits {}\n{}", text(&d["device"]), text(&d["digits"]), columns(d, "projects", &["name", "role", "state", "project"]))
+            format!(
+                "device {}\ndigits {}\n{}",
+                text(&d["device"]),
+                text(&d["digits"]),
+                columns(d, "projects", &["name", "role", "state", "project"])
+            )
         }
         Verb::Invite { dry_run: true, .. } => before_inviting(d),
         Verb::Invite { list: true, .. } => columns(d, "invitations", &["invite", "role", "mode", "used", "uses", "state", "by"]),

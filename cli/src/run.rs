@@ -1,8 +1,8 @@
 //! From arguments to requests.
 
 use crate::args::{Args, ConfigVerb, ConflictVerb, FilterArgs, PassphraseVerb, Set, Verb};
-use crate::{demo, membership, render};
 use crate::ui::Ui;
+use crate::{demo, membership, render};
 use cairn_node::{
     AddRequest, Client, ConfigRequest, EditRequest, ExportRequest, Home, ImportRequest, JoinRequest, ListRequest, NewRequest, NodeError,
     Reply, Request, ServeOptions, SyncRequest, serve,
@@ -180,6 +180,12 @@ fn request(args: &Args) -> Result<Request, NodeError> {
         Verb::Status => Request::Status,
         Verb::Peers { near } => Request::Peers { near: *near },
         Verb::Check => Request::Check,
-        Verb::Whoami | Verb::New { .. } | Verb::Join { .. } | Verb::Invite { .. } | Verb::Passphrase { .. } | Verb::Serve { .. } | Verb::Demo => Request::Whoami,
+        Verb::Whoami
+        | Verb::New { .. }
+        | Verb::Join { .. }
+        | Verb::Invite { .. }
+        | Verb::Passphrase { .. }
+        | Verb::Serve { .. }
+        | Verb::Demo => Request::Whoami,
     })
 }

@@ -4,7 +4,8 @@ use cairn_model::{ActorId, DocId, DocState, UnitId, Value, unhex};
 use cairn_store::{OsEntropy, Store, StoreFiles, open_file};
 use cairn_tests::{Device, Service};
 use cairn_trust::{
-    Batch, ChunkKind, ControlOp, DeviceKeys, Header, Issuer, Item, OpBody, Remove, RemoveMode, Ticket, Unit, UnitKind, actor_id, feed_id, seal,
+    Batch, ChunkKind, ControlOp, DeviceKeys, Header, Issuer, Item, OpBody, Remove, RemoveMode, Ticket, Unit, UnitKind, actor_id, feed_id,
+    seal,
 };
 use serde_json::Value as Json;
 use std::io::{BufRead, BufReader};
@@ -100,7 +101,10 @@ fn an_observer_a_removed_member_and_the_quarantine() {
     }
     assert_eq!(a.digest(), c.digest());
 
-    let (code, refused) = { let service = a.serve(); b.json(&["sync", &service.address]) };
+    let (code, refused) = {
+        let service = a.serve();
+        b.json(&["sync", &service.address])
+    };
     assert_eq!(code, 5, "{refused}");
     let message = text(&refused["error"], "message");
     assert!(message.contains("removed from the project by Ana (lost)"), "{message}");
@@ -406,7 +410,8 @@ fn row_1_nothing_on_the_wire_names_project_or_device() {
     assert_eq!(b.ok(&["list"])["count"], 1);
     let heard = heard.lock().unwrap().clone();
     assert!(heard.len() > 5000, "{} bytes were heard", heard.len());
-    let mut secrets: Vec<Vec<u8>> = ["Rio Secreto", "Anastasia", "Bonifacio", "jaguar", "cairn-"].iter().map(|t| t.as_bytes().to_vec()).collect();
+    let mut secrets: Vec<Vec<u8>> =
+        ["Rio Secreto", "Anastasia", "Bonifacio", "jaguar", "cairn-"].iter().map(|t| t.as_bytes().to_vec()).collect();
     for id in [project, id_of(&a, "Anastasia"), id_of(&a, "Bonifacio")] {
         secrets.push(unhex(&id).unwrap()[..8].to_vec());
         secrets.push(id.as_bytes()[..16].to_vec());

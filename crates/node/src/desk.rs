@@ -48,7 +48,20 @@ pub fn answer(store: &mut Store, request: Request, now_ms: i64, tally: &mut Tall
                 Entrance::Ended => Answer::InvitationEnded,
             }
         }
-        Request::MissingFor(_, _, ops) if store.control().len() != ops => Answer::Stale,
+        Request::Introduced(peer, ops) => {
+            let project = store.project();
+            let good: Vec<ControlOp> = ops.iter().filter_map(|bytes| ControlOp::decode(&project, bytes).ok()).collect();
+            tally.changed |= store.introduced(&peer, &good)? > 0;
+            Answer::PeerIntroduced
+        }
+        Request::HandKeys(peer, ids) => match store.hand_keys(&peer, &ids)? {
+            true => {
+                tally.changed = true;
+                Answer::KeysHanded
+            }
+            false => Answer::Noticed,
+        },
+        Request::MissingFor(_, _, ops) if ops != usize::MAX && store.control().len() != ops => Answer::Stale,
         Request::MissingFor(tips, gated, _) => {
             let (mut missing, diverged) = store.missing_for(&tips)?;
             if gated {
@@ -102,6 +115,8 @@ fn snapshot(store: &mut Store, peer: &DeviceId, now_ms: i64, tally: &mut Tally) 
             Some(removal) => Standing::Removed(removal.bytes),
             None => Standing::Unknown,
         },
+        peer_configuration: store.lineage_of(peer)?,
+        keys_missing: store.keys_missing(),
         has_receipt,
         observations: store.count()?,
         frontier,

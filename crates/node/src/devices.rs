@@ -6,7 +6,7 @@ use crate::request::{DeviceRequest, InviteRequest, PolicyRequest, Reply};
 use crate::{NodeError, show};
 use cairn_model::{DeviceId, Instant, hex};
 use cairn_store::{Removal, SetApart, Store, Verdict};
-use cairn_trust::{InviteMode, Invitation, OpBody, Policy, RecoveryWords, RemoveMode, Role, Tip};
+use cairn_trust::{Invitation, InviteMode, OpBody, Policy, RecoveryWords, RemoveMode, Role, Tip};
 use serde_json::{Value, json};
 
 type Answered = Result<Reply, NodeError>;
@@ -241,7 +241,11 @@ fn verify(store: &mut Store, typed: &str, digits: &str) -> Answered {
     reply.data["matches"] = json!(matches);
     if !matches {
         reply.code = 7;
-        reply.warnings.push(format!("the digits of {} are {}: this is another device, or one was misread", store.device_name(&device), device.digits()));
+        reply.warnings.push(format!(
+            "the digits of {} are {}: this is another device, or one was misread",
+            store.device_name(&device),
+            device.digits()
+        ));
     }
     Ok(reply)
 }
@@ -278,7 +282,7 @@ pub(crate) fn quarantine(store: &Store) -> Result<Vec<Value>, NodeError> {
 
 /// Takes in what a device wrote, or one batch (and those before it in its chain).
 fn accept(store: &mut Store, which: &str, through: Option<u64>) -> Answered {
-    let apart: Vec<SetApart> = store.set_apart()?.into_iter().filter(|s| s.verdict == Verdict::Quarantined).collect();
+    let apart: Vec<SetApart> = store.set_apart()?.into_iter().filter(|s| s.verdict != Verdict::Void).collect();
     let hexed = which.len() >= 4 && which.bytes().all(|b| b.is_ascii_hexdigit());
     let mut meant: Vec<&SetApart> = apart.iter().filter(|s| hexed && hex(&s.hash.0).starts_with(which)).collect();
     if meant.is_empty() {

@@ -72,11 +72,13 @@ impl Doors {
         self.shown().filter(|c| !c.tried).map(|c| (c.code, c.ticket))
     }
 
-    /// It was tried: it is used up.
-    pub fn burn(&self) {
-        if let Some(code) = &mut self.inside().code {
-            code.tried = true;
+    /// For who tries it now: one guess, so nobody after can.
+    pub fn take_code(&self) -> Option<(Code, String)> {
+        let code = self.code();
+        if let Some(shown) = &mut self.inside().code {
+            shown.tried = true;
         }
+        code
     }
 
     fn keys(&self) -> Vec<[u8; 32]> {

@@ -6,7 +6,7 @@ use crate::home::{Node, locked, now_ms};
 use cairn_contract::{Link, LinkError, ReceiveHalf, SendHalf};
 use cairn_model::DeviceId;
 use cairn_store::{Entropy, IngestStats, OsEntropy, Store};
-use cairn_sync::{Answer, CloseReason, Effect, Event, FrameReader, Hello, Host, HostSetup, Request, Session, Setup, frame, limits};
+use cairn_sync::{Answer, CloseReason, Effect, Event, FrameReader, Hello, Host, HostSetup, Message, Request, Session, Setup, frame, limits};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -172,7 +172,7 @@ impl Line {
         if dialled {
             let (dialling, effects) = Session::dial(setup.clone());
             talk = Some(Talk::Session(Box::new(dialling)));
-            self.carry_out(node, effects, report);
+            self.carry_out(effects, report);
         }
         let greeting = tokio::time::sleep(GREETING);
         tokio::pin!(greeting);
@@ -210,7 +210,7 @@ impl Line {
                     break;
                 }
             };
-            let done = self.carry_out(node, effects, report);
+            let done = self.carry_out(effects, report);
             match &talk {
                 Some(Talk::Session(session)) => {
                     report.progress = session.progress();
@@ -219,8 +219,8 @@ impl Line {
                     let proved = session.hello().is_some() || report.reason == Some(CloseReason::Removed);
                     report.device = proved.then(|| session.peer());
                 }
-                // It proved an invitation: that is who it is for now.
-                Some(Talk::Host(_)) => report.device = Some(setup.peer),
+                // A guest has as long as a greeting may take.
+                Some(Talk::Host(_)) => report.device = report.let_in.as_ref().map(|_| setup.peer),
                 None => {}
             }
             if done || (report.synced && stay == Stay::UntilSynced) {
@@ -230,7 +230,7 @@ impl Line {
     }
 
     /// `true` when the link is over.
-    fn carry_out(&mut self, node: &Node, effects: Vec<Effect>, report: &mut LinkReport) -> bool {
+    fn carry_out(&mut self, effects: Vec<Effect>, report: &mut LinkReport) -> bool {
         for effect in effects {
             match effect {
                 Effect::Send(message) => {
@@ -245,7 +245,7 @@ impl Line {
                 }
                 Effect::Met(hello) => report.hello = Some(*hello),
                 Effect::Synced => report.synced = true,
-                Effect::CodeTried(_) => node.doors.burn(),
+                Effect::CodeTried(_) => {}
                 Effect::LetIn => report.let_in = Some(self.check.clone()),
                 Effect::Close(reason) => {
                     report.reason = Some(reason);
@@ -292,6 +292,10 @@ enum Talk {
     Host(Host),
 }
 
+fn is_pairing(first: &[u8]) -> bool {
+    matches!(Message::decode(first), Ok(Message::Pair(_)))
+}
+
 impl Talk {
     /// By a dialler's first frame: an invitation, a code, or the project itself.
     fn accept(node: &Node, setup: &Setup, first: &[u8]) -> (Self, Vec<Effect>) {
@@ -300,7 +304,7 @@ impl Talk {
             exporter: setup.exporter,
             name: setup.name.clone(),
             invitations: node.doors.invitations(),
-            code: node.doors.code(),
+            code: if is_pairing(first) { node.doors.take_code() } else { None },
             seed: (&mut OsEntropy as &mut dyn Entropy).bytes(),
         };
         if let Some((host, effects)) = Host::accept(host, first) {

@@ -59,7 +59,11 @@ pub(crate) async fn join(home: &Home, request: &JoinRequest) -> Result<Reply, No
     }
     let file = Path::new(typed);
     let text = if typed.len() < 4096 && file.is_file() {
-        let none = || NodeError::input(format!("{typed}: there is no invitation in this file; a coordinator of an open project writes one with `cairn config export FILE --with-invite`"));
+        let none = || {
+            NodeError::input(format!(
+                "{typed}: there is no invitation in this file; a coordinator of an open project writes one with `cairn config export FILE --with-invite`"
+            ))
+        };
         crate::transfer::invitation_in(file)?.ok_or_else(none)?
     } else {
         typed.to_owned()
@@ -136,7 +140,9 @@ pub(crate) async fn ask_again(home: &Home, folder: &Path, targets: &[String], lo
     let mut reply = match ask(&keys, &ticket, &waiting, Duration::from_secs(look_s.unwrap_or(LOOK_S))).await? {
         Came::Waits { check } => {
             home.keep_waiting(&ticket.project, &ticket.tells.project, &waiting)?;
-            return Err(NodeError::NotAllowed { message: format!("a coordinator must approve this device first (its check digits: {check})") });
+            return Err(NodeError::NotAllowed {
+                message: format!("a coordinator must approve this device first (its check digits: {check})"),
+            });
         }
         Came::In { ops, host, at, check } => entered(home, &keys, &ticket, ops, host, &at, &check)?,
     };

@@ -122,7 +122,9 @@ impl From<StoreError> for NodeError {
             StoreError::Missing(path) => NodeError::NoProject { home: path.display().to_string() },
             StoreError::Edit(_) | StoreError::Source(_) | StoreError::DocumentSize { .. } => NodeError::Input { message },
             StoreError::NotFound(id) => NodeError::NotFound { what: format!("observation {id}") },
-            StoreError::Role { .. } | StoreError::Removed { .. } | StoreError::Control(_) | StoreError::NoKeys => NodeError::NotAllowed { message },
+            StoreError::Role { .. } | StoreError::Removed { .. } | StoreError::Control(_) | StoreError::NoKeys => {
+                NodeError::NotAllowed { message }
+            }
             StoreError::Newer { .. } => NodeError::Mismatch { message },
             _ => NodeError::Store { message },
         }

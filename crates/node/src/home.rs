@@ -1,14 +1,14 @@
 //! A home: the device's key and its projects, each in a folder of its own.
 
-use crate::request::{JoinRequest, NewRequest, Reply, Request};
 use crate::door::Doors;
+use crate::request::{JoinRequest, NewRequest, Reply, Request};
 use crate::{NodeError, devices, reading, transfer, writing};
 use cairn_model::{DeviceId, ProjectId, default_configuration, hex, unhex};
 use cairn_store::{Entropy, NewProject, OsEntropy, Store, StoreFiles, create_file, open_file};
 use cairn_trust::{DeviceKeys, PassphraseError, Ticket, is_sealed_seed, open_seed, seal_seed};
 use serde_json::json;
-use std::fs;
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -219,11 +219,12 @@ impl Home {
         let fault = |e: &dyn std::fmt::Display| NodeError::file(&folder, e);
         let text = serde_json::to_string(waiting).map_err(|e| fault(&e))?;
         fs::create_dir_all(&folder).map_err(|e| fault(&e))?;
-        fs::write(folder.join("name"), name).map_err(|e| fault(&e))?;
-        let path = folder.join("pending");
-        // It holds the invitation's secret.
-        fs::remove_file(&path).ok();
-        write_private(&path, text.as_bytes()).map_err(|e| NodeError::file(&path, e))
+        let (path, fresh) = (folder.join("pending"), folder.join("pending.new"));
+        // It holds the invitation's secret. Whole before it replaces the one before, and before the folder counts as a project's.
+        fs::remove_file(&fresh).ok();
+        write_private(&fresh, text.as_bytes()).map_err(|e| NodeError::file(&fresh, e))?;
+        fs::rename(&fresh, &path).map_err(|e| NodeError::file(&path, e))?;
+        fs::write(folder.join("name"), name).map_err(|e| fault(&e))
     }
 
     pub(crate) fn build(

@@ -34,7 +34,7 @@ pub use error::NodeError;
 pub use home::{Home, LetIn, Node, now_ms};
 pub use network::peers_near;
 pub use request::{
-    AddRequest, ConfigRequest, DeviceRequest, EditRequest, ExportRequest, ImportRequest, InviteRequest, JoinRequest, ListRequest, NewRequest, PolicyRequest, Reply,
-    Request, SyncRequest,
+    AddRequest, ConfigRequest, DeviceRequest, EditRequest, ExportRequest, ImportRequest, InviteRequest, JoinRequest, ListRequest,
+    NewRequest, PolicyRequest, Reply, Request, SyncRequest,
 };
 pub use serve::{Client, Live, ServeOptions, invite_live, serve};

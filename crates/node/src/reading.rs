@@ -67,7 +67,9 @@ pub(crate) fn whoami(node: &Node) -> Answered {
     let state = if store.still_in().is_err() { "removed" } else { "active" };
     let project = json!({"project": store.project().to_string(), "name": genesis.name, "role": role, "state": state});
     let digits = store.device().digits();
-    Ok(Reply::new(json!({"device": store.device().to_string(), "digits": digits, "name": store.device_name(&store.device()), "projects": [project]})))
+    Ok(Reply::new(
+        json!({"device": store.device().to_string(), "digits": digits, "name": store.device_name(&store.device()), "projects": [project]}),
+    ))
 }
 
 pub(crate) fn show(node: &Node, id: &str) -> Answered {
@@ -146,7 +148,9 @@ pub(crate) fn status(node: &Node) -> Answered {
         reply.warnings.push(e.to_string());
     }
     if quarantined > 0 {
-        reply.warnings.push(format!("{quarantined} batches are in quarantine: `cairn devices quarantine` shows them, a coordinator can accept them"));
+        reply
+            .warnings
+            .push(format!("{quarantined} batches are in quarantine: `cairn devices quarantine` shows them, a coordinator can accept them"));
     }
     reply.warnings.extend(crate::devices::alerts(&store));
     Ok(reply)

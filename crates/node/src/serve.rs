@@ -1,7 +1,7 @@
 //! The service: listens, finds devices, keeps links live, and answers every verb over a local socket.
 
-use crate::driver::{Progress, run_link};
 use crate::door::knock_with;
+use crate::driver::{Progress, run_link};
 use crate::entering::{Waiting, ask_again};
 use crate::home::{Home, LetIn, Node, blocking};
 use crate::network::{is_ours, peers_near, sync};
@@ -216,16 +216,17 @@ async fn find_devices(node: &Arc<Node>, endpoint: &Arc<Endpoint>, address: Socke
         return std::future::pending().await;
     };
     let busy: Arc<std::sync::Mutex<BTreeSet<String>>> = Arc::default();
-    let (mut own, mut announced) = (String::new(), None);
+    let name: [u8; 8] = (&mut OsEntropy as &mut dyn Entropy).bytes();
+    let own = cairn_model::hex(&name);
+    let mut announced = None;
     loop {
         if announced != Some(node.doors.version()) {
             announced = Some(node.doors.version());
-            let mut random = OsEntropy;
-            let (name, nonce): ([u8; 8], [u8; 8]) = ((&mut random as &mut dyn Entropy).bytes(), (&mut random as &mut dyn Entropy).bytes());
+            // The name stays, so that who is linked already is not linked again; the tags follow the invitations.
+            let nonce: [u8; 8] = (&mut OsEntropy as &mut dyn Entropy).bytes();
             if discovery.announce(address.port(), &name, &nonce, &node.doors.tags(&nonce)).is_err() {
                 return std::future::pending().await;
             }
-            own = cairn_model::hex(&name);
         }
         for found in discovery.next(LOOK_AGAIN).await {
             // Both find each other; the lower name dials, so that there is one link.
@@ -356,7 +357,9 @@ impl Client {
                 let warnings = vec!["a coordinator must approve this device; `cairn sync` asks again".to_owned()];
                 Ok(Some(Reply { data, warnings, ..Reply::default() }))
             }
-            _ => Err(NodeError::NotAllowed { message: format!("this device asked to enter `{name}` and waits for a coordinator's approval") }),
+            _ => Err(NodeError::NotAllowed {
+                message: format!("this device asked to enter `{name}` and waits for a coordinator's approval"),
+            }),
         }
     }
 

@@ -6,8 +6,8 @@ use crate::tables::{Tables, View};
 use crate::{Entropy, Store, StoreError};
 use cairn_model::{DeviceId, DocId, ProjectId};
 use cairn_trust::{
-    ControlHash, ControlOp, DeviceKeys, EpochKey, InviteMode, Issuer, Keyring, Log, Membership, OpBody, Role, evaluate, invitation_knock_key,
-    limits, mint, open_conveyed, open_epoch, seal_conveyed,
+    ControlHash, ControlOp, DeviceKeys, EpochId, EpochKey, InviteMode, Issuer, Keyring, Log, Member, Membership, OpBody, Role, evaluate,
+    invitation_knock_key, is_usable_key, limits, mint, open_conveyed, open_epoch, seal_conveyed,
 };
 use redb::ReadableTable;
 use std::collections::BTreeSet;
@@ -73,10 +73,10 @@ pub(crate) fn load_notice(v: &View, log: &Log) -> Result<Option<Arc<ControlOp>>,
 }
 
 /// `ring` with every key the log holds for this device: its boxes, and the older keys sealed under those.
-pub(crate) fn keys_for(log: &Log, keys: &DeviceKeys, mut ring: Keyring) -> Keyring {
+pub(crate) fn keys_for(log: &Log, m: &Membership, keys: &DeviceKeys, mut ring: Keyring) -> Keyring {
     loop {
         let before = ring.keys.len();
-        for op in log.ops() {
+        for op in log.ops().filter(|op| m.handing_on.contains(&op.hash)) {
             let got = match &op.body {
                 OpBody::Epoch(epoch) => {
                     let known = ring.keys.iter().find(|k| k.id() == epoch.id);
@@ -129,15 +129,43 @@ impl Mem {
         self.epochs.get(&id)
     }
 
-    /// An operation of this device on top of everything it knows.
-    pub fn issue(&self, ctx: &Ctx<'_>, body: OpBody) -> ControlOp {
-        let parents = self.membership.heads.iter().take(limits::CONTROL_HEADS).copied().collect();
-        ControlOp::issue(Issuer::Device(ctx.keys), &self.project, parents, self.control.next_number(), body)
-    }
-
     fn readers(&self) -> Vec<(DeviceId, [u8; 32])> {
         self.membership.members.values().map(|m| (m.device, m.agreement_key)).collect()
     }
+}
+
+/// An operation of `issuer` on top of everything that is known. Where there are more heads than one operation may name (many
+/// devices joined and nobody said anything since), some that say nothing new are written first and gather them.
+pub(crate) fn say_as(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, issuer: Issuer<'_>, body: OpBody) -> Result<ControlOp, StoreError> {
+    while mem.membership.heads.len() > limits::CONTROL_HEADS {
+        let own = mem.membership.members.get(&mem.device).map(|m| m.grant);
+        let few = mem.membership.heads.iter().copied().filter(|h| Some(*h) != own).take(limits::CONTROL_HEADS - 1);
+        let parents: Vec<ControlHash> = own.into_iter().chain(few).collect();
+        let nothing = match (issuer, mem.configuration_lineage()) {
+            (Issuer::Device(_), Some(lineage)) => OpBody::Adopt(lineage),
+            _ => OpBody::Policy(cairn_trust::Policy::default()),
+        };
+        let op = ControlOp::issue(issuer, &mem.project, parents, mem.control.next_number(), nothing);
+        put_own(t, mem, ctx, op)?;
+    }
+    let op = ControlOp::issue(issuer, &mem.project, mem.membership.heads.clone(), mem.control.next_number(), body);
+    put_own(t, mem, ctx, op.clone())?;
+    Ok(op)
+}
+
+/// The same, of this device.
+pub(crate) fn say(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, body: OpBody) -> Result<ControlOp, StoreError> {
+    let keys = ctx.keys;
+    say_as(t, mem, ctx, Issuer::Device(keys), body)
+}
+
+/// An own operation must be admitted, here and everywhere: everything it needs was checked before.
+pub(crate) fn put_own(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, op: ControlOp) -> Result<(), StoreError> {
+    if op.bytes.len() > limits::CONTROL_OP_BYTES {
+        return Err(StoreError::OwnBatch("control operation too large".into()));
+    }
+    let added = put_ops(t, mem, ctx, vec![op])?;
+    if added.new == 1 { Ok(()) } else { Err(StoreError::OwnBatch("control operation".into())) }
 }
 
 /// Takes operations in, parents first or not, and follows with everything that hangs on them. Gives how many were new.
@@ -176,7 +204,7 @@ pub(crate) fn put_ops(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, ops:
 fn follow(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, log: Log) -> Result<(), StoreError> {
     let before = mem.membership.clone();
     let membership = evaluate(&log);
-    let ring = keys_for(&log, ctx.keys, (*mem.ring).clone());
+    let ring = keys_for(&log, &membership, ctx.keys, (*mem.ring).clone());
     if ring != *mem.ring {
         save_ring(t, ctx.keys, ctx.entropy, &ring)?;
         mem.epochs = Arc::new(ring.keys.iter().map(|k| (k.id(), k.clone())).collect());
@@ -196,16 +224,16 @@ fn follow(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, log: Log) -> Res
 /// Authors whose held batches may count for something else now.
 fn touched(mem: &Mem, before: &Membership, after: &Membership) -> Vec<DeviceId> {
     let authors: BTreeSet<DeviceId> = mem.feeds.iter().map(|f| f.device).collect();
-    let extends = |old: usize, same: bool| old == 0 || same;
-    let policies = after.policies.starts_with(&before.policies) || extends(before.policies.len(), false);
     let own = before.adopted_by(&mem.device) == after.adopted_by(&mem.device);
-    if !policies || !own || !after.lineages.starts_with(&before.lineages) {
+    // A rule may also come to life or fall by what is said of who said it.
+    if before.policies != after.policies || !own || !after.lineages.starts_with(&before.lineages) {
         return authors.into_iter().collect();
     }
     let gone = before.accepted.iter().filter(|a| !after.accepted.contains(a)).map(|a| a.tip.feed);
     let gone: BTreeSet<_> = gone.collect();
     let accepted = |d: &DeviceId| mem.feeds.iter().any(|f| f.device == *d && gone.contains(&f.id));
-    authors.into_iter().filter(|d| before.rights.get(d) != after.rights.get(d) || accepted(d)).collect()
+    let adopted = |d: &DeviceId| before.adopted_by(d) != after.adopted_by(d);
+    authors.into_iter().filter(|d| before.rights.get(d) != after.rights.get(d) || adopted(d) || accepted(d)).collect()
 }
 
 /// Before a batch is sealed: a read key that nobody who should not read knows.
@@ -220,11 +248,16 @@ pub(crate) fn ensure_epoch(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>)
 /// Mints a read key for everyone who belongs.
 pub(crate) fn rotate(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>) -> Result<(), StoreError> {
     let seed = ctx.entropy.bytes();
-    let too_many = || StoreError::Control(format!("a project has at most {} devices", limits::READERS));
-    let (_, epoch) = mint(&mem.project, &mem.ring, &mem.readers(), seed).ok_or_else(too_many)?;
-    let op = mem.issue(ctx, OpBody::Epoch(epoch));
-    put_ops(t, mem, ctx, vec![op])?;
+    let minted = mint(&mem.project, &mem.ring, &mem.readers(), seed);
+    let (_, epoch) = minted.ok_or_else(|| StoreError::OwnBatch("read key".into()))?;
+    say(t, mem, ctx, OpBody::Epoch(epoch))?;
     Ok(())
+}
+
+/// Read keys here that the log does not show a member to have; none for one nothing can be boxed to.
+fn lacking(mem: &Mem, member: &Member) -> Vec<EpochKey> {
+    let lacks: Vec<EpochKey> = mem.ring.keys.iter().filter(|k| !mem.membership.knows(&member.device, &k.id())).cloned().collect();
+    if lacks.is_empty() || !is_usable_key(&member.agreement_key) { Vec::new() } else { lacks }
 }
 
 /// Gives every member the read keys that the log does not show it to have.
@@ -232,19 +265,23 @@ pub(crate) fn convey_missing(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_
     if mem.membership.role(&mem.device).is_none() {
         return Ok(0);
     }
-    let mut bodies = Vec::new();
-    for member in mem.membership.members.values().filter(|m| m.device != mem.device) {
-        let lacks: Vec<EpochKey> = mem.ring.keys.iter().filter(|k| !mem.membership.knows(&member.device, &k.id())).cloned().collect();
-        if lacks.is_empty() {
-            continue;
-        }
-        let ring = Keyring { discovery: mem.discovery, keys: lacks };
-        bodies.extend(seal_conveyed(&mem.project, &ring, &member.device, &member.agreement_key, ctx.entropy.bytes()));
+    let others: Vec<Member> = mem.membership.members.values().filter(|m| m.device != mem.device).cloned().collect();
+    let mut count = 0;
+    for member in others {
+        count += convey(t, mem, ctx, &member, &lacking(mem, &member))?;
     }
-    let count = bodies.len();
-    for convey in bodies {
-        let op = mem.issue(ctx, OpBody::Convey(convey));
-        put_ops(t, mem, ctx, vec![op])?;
+    Ok(count)
+}
+
+fn convey(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, member: &Member, keys: &[EpochKey]) -> Result<usize, StoreError> {
+    let mut count = 0;
+    for keys in keys.chunks(limits::CHAIN_KEYS) {
+        let ring = Keyring { discovery: mem.discovery, keys: keys.to_vec() };
+        let seed = ctx.entropy.bytes();
+        if let Some(convey) = seal_conveyed(&mem.project, &ring, &member.device, &member.agreement_key, seed) {
+            say(t, mem, ctx, OpBody::Convey(convey))?;
+            count += 1;
+        }
     }
     Ok(count)
 }
@@ -269,18 +306,52 @@ impl Store {
     /// Before a sync: cuts the open batch, and gives members the read keys they lack. Tells whether anything changed.
     pub fn prepare(&mut self, now_ms: i64) -> Result<bool, StoreError> {
         let m = &self.mem.membership;
-        let lacking = |d: &DeviceId| self.mem.ring.keys.iter().any(|k| !m.knows(d, &k.id()));
         let belongs = m.role(&self.mem.device).is_some();
-        let convey = belongs && m.members.keys().any(|d| *d != self.mem.device && lacking(d));
-        if self.open_changes() == 0 && !convey {
+        let convey = belongs && m.members.values().any(|d| d.device != self.mem.device && !lacking(&self.mem, d).is_empty());
+        let open = self.open_changes() > 0;
+        if !open && !convey {
             return Ok(false);
         }
-        self.write(|t, mem, ctx| {
+        let conveyed = self.write(|t, mem, ctx| {
             crate::local::cut(t, mem, ctx, now_ms)?;
-            convey_missing(t, mem, ctx)?;
-            Ok(())
+            convey_missing(t, mem, ctx)
         })?;
-        Ok(true)
+        Ok(open || conveyed > 0)
+    }
+
+    /// Keys of read periods that this device should know by the log and does not: somebody boxed it rubbish.
+    pub fn keys_missing(&self) -> Vec<EpochId> {
+        self.mem.membership.epochs.iter().filter(|e| e.holds && !self.mem.epochs.contains_key(&e.id)).map(|e| e.id).collect()
+    }
+
+    /// A member asks for read keys by their ids: it is given those that are here.
+    pub fn hand_keys(&mut self, peer: &DeviceId, wanted: &[EpochId]) -> Result<bool, StoreError> {
+        let Some(member) = self.mem.membership.members.get(peer).cloned() else { return Ok(false) };
+        let keys: Vec<EpochKey> = wanted.iter().take(limits::CHAIN_KEYS).filter_map(|id| self.mem.epochs.get(id).cloned()).collect();
+        if keys.is_empty() || self.mem.membership.role(&self.mem.device).is_none() {
+            return Ok(false);
+        }
+        self.write(|t, mem, ctx| Ok(convey(t, mem, ctx, &member, &keys)? > 0))
+    }
+
+    /// A device that is not known here shows by what it belongs. Kept only if it then does, and only what that takes.
+    pub fn introduced(&mut self, peer: &DeviceId, ops: &[ControlOp]) -> Result<usize, StoreError> {
+        let mut log = (*self.mem.control).clone();
+        let mut left: Vec<ControlOp> = ops.to_vec();
+        loop {
+            let before = left.len();
+            left.retain(|op| matches!(log.admit(op.clone()), Err(cairn_trust::Refusal::Parents)));
+            if left.is_empty() || left.len() == before {
+                break;
+            }
+        }
+        let m = evaluate(&log);
+        if !m.members.contains_key(peer) {
+            return Ok(0);
+        }
+        let grants: Vec<ControlHash> = m.rights.get(peer).into_iter().flatten().map(|r| r.grant).collect();
+        let needed: Vec<ControlOp> = log.ops().filter(|op| log.sees(&grants, &op.hash)).cloned().collect();
+        Ok(self.add_control(&needed)?.new)
     }
 
     /// `true` if the control log as it is here lets the device in.
@@ -297,8 +368,7 @@ impl Store {
     /// Operations by which another device can see that this one belongs: its grants and all they build on.
     pub fn introduction(&self) -> Vec<ControlOp> {
         let log = &self.mem.control;
-        let grants: Vec<ControlHash> =
-            self.mem.membership.rights.get(&self.mem.device).into_iter().flatten().map(|r| r.grant).collect();
+        let grants: Vec<ControlHash> = self.mem.membership.rights.get(&self.mem.device).into_iter().flatten().map(|r| r.grant).collect();
         log.ops().filter(|op| log.sees(&grants, &op.hash)).cloned().collect()
     }
 
@@ -307,7 +377,7 @@ impl Store {
         let Ok(op) = ControlOp::decode(&self.mem.project, bytes) else { return Ok(false) };
         let names = matches!(&op.body, OpBody::Remove(r) if r.device == self.mem.device);
         let m = &self.mem.membership;
-        let governed = m.rights.get(&op.issuer).into_iter().flatten().any(|r| r.role == Role::Coordinator);
+        let governed = self.is_senior(&op.issuer, &self.mem.device);
         let recovery = m.genesis.as_ref().is_some_and(|g| g.recovery_key == op.issuer.0);
         if !names || !(governed || recovery) || self.mem.control.contains(&op.hash) {
             return Ok(names && (governed || recovery));
@@ -348,9 +418,16 @@ impl Store {
         self.mem.configuration_lineage().ok_or(StoreError::Damaged("genesis"))
     }
 
+    /// The configuration another device works with, by the control log.
+    pub fn lineage_of(&self, device: &DeviceId) -> Result<DocId, StoreError> {
+        let m = &self.mem.membership;
+        m.lineages.get(m.adopted_by(device)).map(|(_, doc)| *doc).ok_or(StoreError::Damaged("genesis"))
+    }
+
     /// Keys of dials that may see this device's key: the project's, and those of invitations that are open or were used.
     pub fn knock_keys(&self) -> Vec<[u8; 32]> {
-        let open = self.mem.membership.invitations.iter().rev().filter(|i| !i.revoked && i.invite.mode != InviteMode::Bearer);
+        // Revoked ones too: who was let in before is answered, others are told that it has ended.
+        let open = self.mem.membership.invitations.iter().rev().filter(|i| i.invite.mode != InviteMode::Bearer);
         let invited = open.take(KNOCKS).map(|i| invitation_knock_key(&i.invite.key));
         std::iter::once(self.mem.discovery).chain(invited).collect()
     }
@@ -360,23 +437,30 @@ impl Store {
         let Ok(op) = ControlOp::decode(&self.mem.project, bytes) else { return Ok(Entrance::Ended) };
         let OpBody::Join(join) = &op.body else { return Ok(Entrance::Ended) };
         let invitation = self.mem.membership.invitations.iter().find(|i| i.op == join.invite).cloned();
-        let Some(invitation) = invitation.filter(|i| op.issuer == *peer && !i.revoked) else { return Ok(Entrance::Ended) };
+        let Some(invitation) = invitation.filter(|_| op.issuer == *peer) else { return Ok(Entrance::Ended) };
+        if self.is_member(peer) {
+            return self.welcome(now_ms);
+        }
         let here = self.mem.control.contains(&op.hash);
         let asked = self.mem.control.ops().filter(|o| matches!(&o.body, OpBody::Join(j) if j.invite == invitation.op)).count();
         let room = match invitation.invite.mode {
             InviteMode::Approve => asked < (invitation.invite.uses as usize).saturating_mul(REQUESTS),
             _ => invitation.is_open(),
         };
-        if !here && !room {
+        if invitation.revoked || (!here && !room) {
             return Ok(Entrance::Ended);
         }
         self.add_control(std::slice::from_ref(&op))?;
         let m = &self.mem.membership;
         if m.members.contains_key(peer) {
-            self.prepare(now_ms)?;
-            return Ok(Entrance::Welcome(self.mem.control.ops().map(|op| op.bytes.clone()).collect()));
+            return self.welcome(now_ms);
         }
         let waits = m.pending.iter().any(|p| p.device == *peer && !p.refused) && !m.former.contains_key(peer);
         Ok(if waits { Entrance::Pending } else { Entrance::Ended })
+    }
+
+    fn welcome(&mut self, now_ms: i64) -> Result<Entrance, StoreError> {
+        self.prepare(now_ms)?;
+        Ok(Entrance::Welcome(self.mem.control.ops().map(|op| op.bytes.clone()).collect()))
     }
 }

@@ -1,14 +1,12 @@
 //! What coordinators do: invite, let in, change roles, remove, accept, set rules. Each is one durable transaction.
 
-use crate::control::{put_ops, rotate};
+use crate::control::{put_own, rotate, say, say_as};
 use crate::feeds::BatchHashes;
-use crate::mem::{Ctx, Mem};
-use crate::tables::Tables;
 use crate::{Store, StoreError};
 use cairn_model::{Configuration, DeviceId, DocId, DocKind};
 use cairn_trust::{
-    Add, BatchHash, ControlHash, ControlOp, DeviceKeys, Invite, InviteMode, Issuer, OpBody, Policy, RecoveryWords, Remove, RemoveMode, Role,
-    SetRole, Tells, Ticket, Tip, limits,
+    Add, BatchHash, ControlHash, ControlOp, DeviceKeys, Invite, InviteMode, Issuer, OpBody, Policy, RecoveryWords, Remove, RemoveMode,
+    Role, SetRole, Tells, Ticket, Tip, limits,
 };
 
 /// Longest ticket that is still handled as text; the control log it brings grows with the chain of coordinators.
@@ -36,9 +34,7 @@ impl Store {
     fn say(&mut self, body: OpBody) -> Result<ControlOp, StoreError> {
         let op = self.write(|t, mem, ctx| {
             crate::local::cut(t, mem, ctx, 0)?;
-            let op = mem.issue(ctx, body);
-            put_own(t, mem, ctx, op.clone())?;
-            Ok(op)
+            say(t, mem, ctx, body)
         })?;
         self.reload_configuration()?;
         Ok(op)
@@ -83,8 +79,7 @@ impl Store {
         let bearer = matches!(self.mem.control.find(&invite).map(|op| &op.body), Some(OpBody::Invite(i)) if i.mode == InviteMode::Bearer);
         self.write(|t, mem, ctx| {
             crate::local::cut(t, mem, ctx, 0)?;
-            let op = mem.issue(ctx, OpBody::Revoke(invite));
-            put_own(t, mem, ctx, op)?;
+            say(t, mem, ctx, OpBody::Revoke(invite))?;
             if bearer { rotate(t, mem, ctx) } else { Ok(()) }
         })
     }
@@ -186,15 +181,15 @@ impl Store {
         ))
     }
 
-    /// `true` if an operation of this device about `device` would count.
-    fn may_govern(&self, device: &DeviceId) -> bool {
+    /// `true` if an operation of `device` about `other` would count.
+    pub(crate) fn is_senior(&self, device: &DeviceId, other: &DeviceId) -> bool {
         let m = &self.mem.membership;
         let tenure = |d: &DeviceId| {
             let rights = m.rights.get(d).into_iter().flatten();
             let holding = rights.filter(|r| r.role == Role::Coordinator && r.removals.is_empty() && r.demotions.is_empty());
             holding.filter_map(|r| self.mem.control.seniority(&r.grant)).min()
         };
-        match (tenure(&self.mem.device), tenure(device)) {
+        match (tenure(device), tenure(other)) {
             (Some(mine), Some(theirs)) => mine < theirs,
             (mine, None) => mine.is_some(),
             (None, _) => false,
@@ -212,18 +207,21 @@ impl Store {
         if self.mem.membership.role(device).is_none() {
             return Err(self.no_member(device));
         }
-        if !own && !self.may_govern(device) {
+        if !own && !self.is_senior(&self.mem.device, device) {
             return Err(self.senior(device));
         }
         self.prepare(0)?;
+        let unsynced = self.coverage()?.unsynced;
+        if own && unsynced > 0 {
+            return Err(StoreError::Control(format!("{unsynced} changes made here are on no other device yet: sync once more, then leave")));
+        }
         let (mode, cuts) = match how {
             Removal::Everything(mode) => (mode, self.cuts(device, None)?),
             Removal::CompromisedSince(seq) => (RemoveMode::Compromised, self.cuts(device, Some(seq))?),
         };
         self.write(|t, mem, ctx| {
             crate::local::cut(t, mem, ctx, 0)?;
-            let op = mem.issue(ctx, OpBody::Remove(Remove { device: *device, mode, cuts }));
-            put_own(t, mem, ctx, op)?;
+            say(t, mem, ctx, OpBody::Remove(Remove { device: *device, mode, cuts }))?;
             if own { Ok(()) } else { rotate(t, mem, ctx) }
         })?;
         self.reload_configuration()
@@ -266,11 +264,9 @@ impl Store {
         };
         self.write(|t, mem, ctx| {
             crate::local::cut(t, mem, ctx, 0)?;
-            let op = mem.issue(ctx, OpBody::Policy(policy));
-            put_own(t, mem, ctx, op)?;
+            say(t, mem, ctx, OpBody::Policy(policy))?;
             for invite in &ends {
-                let op = mem.issue(ctx, OpBody::Revoke(*invite));
-                put_own(t, mem, ctx, op)?;
+                say(t, mem, ctx, OpBody::Revoke(*invite))?;
             }
             if ends.is_empty() { Ok(()) } else { rotate(t, mem, ctx) }
         })
@@ -286,14 +282,10 @@ impl Store {
         let name = self.mem.membership.members.get(&self.mem.device).map_or(device_name.to_owned(), |m| m.name.clone());
         let add = Add { device: self.mem.device, name, agreement_key: self.keys.agreement_key(), role: Role::Coordinator };
         self.write(|t, mem, ctx| {
-            let say = |t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, body: OpBody| {
-                let parents = mem.membership.heads.iter().take(limits::CONTROL_HEADS).copied().collect();
-                let op = ControlOp::issue(Issuer::Recovery(words), &mem.project, parents, mem.control.next_number(), body);
-                put_own(t, mem, ctx, op)
-            };
-            say(t, mem, ctx, OpBody::Add(add))?;
+            say_as(t, mem, ctx, Issuer::Recovery(words), OpBody::Add(add))?;
             for (device, cuts) in cuts {
-                say(t, mem, ctx, OpBody::Remove(Remove { device, mode: RemoveMode::Compromised, cuts }))?;
+                let remove = Remove { device, mode: RemoveMode::Compromised, cuts };
+                say_as(t, mem, ctx, Issuer::Recovery(words), OpBody::Remove(remove))?;
             }
             mem.notice = None;
             t.meta.remove("notice")?;
@@ -326,10 +318,4 @@ impl Store {
         self.say(OpBody::Adopt(latest))?;
         Ok(true)
     }
-}
-
-/// An own operation must be admitted: everything it needs was checked before.
-fn put_own(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, op: ControlOp) -> Result<(), StoreError> {
-    let added = put_ops(t, mem, ctx, vec![op])?;
-    if added.new == 1 { Ok(()) } else { Err(StoreError::OwnBatch("control operation".into())) }
 }

@@ -69,7 +69,7 @@ impl IngestStats {
 /// What came of unsealing one chunk.
 enum Unsealed {
     /// The seal held.
-    Open(Opened),
+    Open(Box<Opened>),
     /// Its read key is not here (yet): to be sent again.
     NoKey,
     /// No chunk of this project.
@@ -100,7 +100,7 @@ impl Store {
         let mut opened = Vec::with_capacity(chunks.len());
         for unsealed in parallel(chunks, |chunk| open_one(mem, chunk)) {
             match unsealed {
-                Unsealed::Open(chunk) => opened.push(chunk),
+                Unsealed::Open(chunk) => opened.push(*chunk),
                 Unsealed::NoKey => stats.gaps += 1,
                 Unsealed::Foreign => stats.dropped += 1,
             }
@@ -199,7 +199,7 @@ fn open_one(mem: &Mem, chunk: Vec<u8>) -> Unsealed {
     let Some(key) = key else { return Unsealed::NoKey };
     let batch = open(&mem.project, key, &chunk).ok().and_then(|body| Batch::decode(&mem.project, &body).ok());
     match batch.filter(|b| b.payload.is_some()) {
-        Some(batch) => Unsealed::Open(Opened { chunk, batch }),
+        Some(batch) => Unsealed::Open(Box::new(Opened { chunk, batch })),
         None => Unsealed::Foreign,
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn judge(t: &Tables<'_>, mem: &Mem, batch: &Batch, at: &Judged) -> Re
     let h = &batch.header;
     let unknown_kind = h.items.iter().any(|i| i.doc_kind().is_none());
     let knows_all = h.control.iter().all(|c| mem.control.contains(c));
-    if batch.critical || h.format.0 > DATA_FORMAT.0 || unknown_kind || !knows_all || is_gated(mem, batch, &at.device) {
+    if batch.critical || h.format.0 > DATA_FORMAT.0 || unknown_kind || !knows_all {
         return Ok(Verdict::Waiting);
     }
     if !at.reads {
@@ -45,6 +45,9 @@ pub(crate) fn judge(t: &Tables<'_>, mem: &Mem, batch: &Batch, at: &Judged) -> Re
     if mem.membership.accepts(&within) {
         return Ok(Verdict::Accepted);
     }
+    if is_gated(mem, batch, &at.device) {
+        return Ok(Verdict::Waiting);
+    }
     for item in &h.items {
         let Some(kind) = item.doc_kind() else { continue };
         let lineage = kind != DocKind::Configuration || mem.membership.lineage_number(&item.doc).is_some();
@@ -63,7 +66,9 @@ fn is_gated(mem: &Mem, batch: &Batch, author: &DeviceId) -> bool {
     let own = m.adopted_by(&mem.device);
     // The configuration itself always comes through: it is what the switch needs.
     let observes = batch.header.items.iter().any(|i| i.doc_kind() != Some(DocKind::Configuration));
-    let behind = number < own && m.adopted_by(author) < own && m.lineages.get(own).is_some_and(|(op, _)| mem.control.sees(&batch.header.control, op));
+    let behind = number < own
+        && m.adopted_by(author) < own
+        && m.lineages.get(own).is_some_and(|(op, _)| mem.control.sees(&batch.header.control, op));
     observes && (number > own || behind)
 }
 
@@ -289,7 +294,9 @@ impl Store {
             let mut observations: Vec<DocId> = Vec::new();
             for item in batch.header.items.iter().filter(|i| i.doc_kind() == Some(DocKind::Observation)) {
                 observations.push(item.doc);
-                let here = self.doc_row(DocKind::Observation, &item.doc)?.map_or(0, |d| d.applied.iter().filter(|r| (r.feed, r.seq) == (chain, seq)).count());
+                let here = self
+                    .doc_row(DocKind::Observation, &item.doc)?
+                    .map_or(0, |d| d.applied.iter().filter(|r| (r.feed, r.seq) == (chain, seq)).count());
                 vouched += here as u32;
             }
             observations.sort_unstable();

@@ -2,12 +2,12 @@
 
 mod check;
 mod control;
-mod govern;
 mod docs;
 mod entropy;
 mod error;
 mod feeds;
 mod files;
+mod govern;
 mod ingest;
 mod judge;
 mod local;
@@ -23,8 +23,8 @@ pub use entropy::{Entropy, OsEntropy};
 pub use error::StoreError;
 pub use feeds::{FeedRow, Run, Verdict};
 pub use files::{StoreFiles, create_file, open_file};
-pub use ingest::{IngestStats, Ingested};
 pub use govern::Removal;
+pub use ingest::{IngestStats, Ingested};
 pub use judge::SetApart;
 pub use local::{ImportRow, ImportStats, RowRefusal};
 pub use mem::{NewProject, Reopen, Store};

@@ -123,7 +123,14 @@ impl Store {
         ticket: &Ticket,
         device_name: &str,
     ) -> Result<Self, StoreError> {
-        let join = ControlOp::join(&keys, &ticket.project, ticket.invite, device_name, &ticket.invitation_keys(), ticket.epochs.last().map(EpochKey::id));
+        let join = ControlOp::join(
+            &keys,
+            &ticket.project,
+            ticket.invite,
+            device_name,
+            &ticket.invitation_keys(),
+            ticket.epochs.last().map(EpochKey::id),
+        );
         let mut ops = ticket.ops.clone();
         ops.push(join);
         let ring = Keyring { discovery: ticket.discovery, keys: ticket.epochs.clone() };
@@ -144,7 +151,7 @@ impl Store {
             // What is not admitted here is not admitted anywhere: the store leaves it out too.
             log.admit(op.clone()).ok();
         }
-        let ring = crate::control::keys_for(&log, &keys, ring);
+        let ring = crate::control::keys_for(&log, &evaluate(&log), &keys, ring);
         if ring.keys.is_empty() || ring.discovery == [0; 32] {
             return Err(StoreError::NoKeys);
         }

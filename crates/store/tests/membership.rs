@@ -6,8 +6,8 @@ mod common;
 use cairn_model::{DeviceId, DocId, DocKind, DocState, UnitId, Value, default_configuration};
 use cairn_store::{Entrance, Removal, Store, StoreError, Verdict};
 use cairn_trust::{
-    Batch, ChunkKind, ControlOp, DeviceKeys, Header, InviteMode, Item, OpBody, Policy, RemoveMode, Role, Tip, Unit, UnitKind, actor_id, feed_id,
-    seal,
+    Batch, ChunkKind, ControlOp, DeviceKeys, Header, InviteMode, Item, OpBody, Policy, RemoveMode, Role, Tip, Unit, UnitKind, actor_id,
+    feed_id, seal,
 };
 use common::*;
 
@@ -39,14 +39,7 @@ fn rogue_batch(store: &Store, ticket: &cairn_trust::Ticket, keys: &DeviceKeys, k
     rogue(store, ticket, keys, kind, doc, (1, 0))
 }
 
-fn rogue(
-    store: &Store,
-    ticket: &cairn_trust::Ticket,
-    keys: &DeviceKeys,
-    kind: DocKind,
-    doc: DocId,
-    format: (u16, u16),
-) -> Vec<u8> {
+fn rogue(store: &Store, ticket: &cairn_trust::Ticket, keys: &DeviceKeys, kind: DocKind, doc: DocId, format: (u16, u16)) -> Vec<u8> {
     let incarnation = [7; 16];
     let feed = feed_id(&store.project(), &keys.device(), &incarnation);
     let change = DocState::default().edit(actor_id(&feed, &[8; 16]), 1, vec![("note".into(), Some(Value::from("rogue")))]).unwrap();

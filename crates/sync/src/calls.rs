@@ -2,7 +2,7 @@
 
 use crate::message::{CloseReason, Hello};
 use cairn_model::{DeviceId, DocId, FeedId};
-use cairn_trust::{BatchHash, ControlHash, Frontier, Tip};
+use cairn_trust::{BatchHash, ControlHash, EpochId, Frontier, Tip};
 
 /// What the caller knows when a link is up.
 #[derive(Clone, Debug)]
@@ -51,10 +51,22 @@ pub struct Snapshot {
     pub format_major: u16,
     /// The device asked about.
     pub peer: Standing,
+    /// Configuration lineage it works with, by the control log as it is here.
+    pub peer_configuration: DocId,
+    /// Read keys this device should know and does not.
+    pub keys_missing: Vec<EpochId>,
     /// A receipt of that device for exactly this frontier is here.
     pub has_receipt: bool,
     /// Observations shown.
     pub observations: u64,
+}
+
+impl Snapshot {
+    /// As told to a device that is not known here.
+    pub(crate) fn untold(self) -> Self {
+        let (digest, control, observations) = ([0; 32], Vec::new(), 0);
+        Self { digest, control, observations, configuration: DocId([0; 16]), configuration_version: String::new(), ..self }
+    }
 }
 
 /// A run of batches of one chain to send.
@@ -79,6 +91,10 @@ pub enum Request {
     AddControl(Vec<Vec<u8>>),
     /// Operations by which another device can see that this one belongs.
     Introduce,
+    /// Operations by which the peer shows that it belongs: kept only if it then does.
+    Introduced(DeviceId, Vec<Vec<u8>>),
+    /// Read keys the peer asks for by their ids.
+    HandKeys(DeviceId, Vec<EpochId>),
     /// Keep the signed removal of this device, if it is one.
     TakeNotice(Vec<u8>),
     /// A device shows the join by which it enters.
@@ -111,8 +127,12 @@ pub enum Answer {
     ControlAdded(Vec<ControlHash>),
     /// To `Introduce`.
     Introduction(Vec<Vec<u8>>),
-    /// To `TakeNotice`.
+    /// To `TakeNotice`, and to `HandKeys` (then look at the log again).
     Noticed,
+    /// To `HandKeys`: operations for the peer are in the log now.
+    KeysHanded,
+    /// To `Introduced`.
+    PeerIntroduced,
     /// To `Enter`: the control log.
     Welcome(Vec<Vec<u8>>),
     /// To `Enter`: a coordinator must approve.

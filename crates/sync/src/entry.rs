@@ -29,7 +29,10 @@ enum HostState {
     /// The guest may show its join.
     Ready,
     /// The guest must show that it knew the code.
-    Pairing { guest: [u8; 32], host: [u8; 32] },
+    Pairing {
+        guest: [u8; 32],
+        host: [u8; 32],
+    },
     /// The store looks at the join.
     Asked,
     Closed,

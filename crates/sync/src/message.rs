@@ -2,7 +2,7 @@
 
 use crate::limits;
 use cairn_model::{DocId, FeedId};
-use cairn_trust::{BatchHash, ControlHash, Tip};
+use cairn_trust::{BatchHash, ControlHash, EpochId, Tip};
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
@@ -63,9 +63,9 @@ impl CloseReason {
             C::InvitationEnded,
             C::WrongCode,
         ]
-            .into_iter()
-            .find(|r| *r as u64 == n)
-            .unwrap_or(C::Malformed)
+        .into_iter()
+        .find(|r| *r as u64 == n)
+        .unwrap_or(C::Malformed)
     }
 }
 
@@ -127,6 +127,8 @@ pub enum Message {
     Introduction(Vec<Vec<u8>>),
     /// The signed operation that removed the device at the other end: all it is told.
     Removed(Vec<u8>),
+    /// Read keys this side should know by the log and does not.
+    NeedKeys(Vec<EpochId>),
     /// First answer to a dialler that proved an invitation: a proof and the display name of who is there.
     Host([u8; 32], String),
     /// The join by which the dialler enters.
@@ -200,6 +202,7 @@ impl Message {
             Message::Introduce => e.array(1)?.u8(11)?,
             Message::Introduction(ops) => e.array(2)?.u8(12)?.encode(ops.iter().map(|o| ByteVec::from(o.clone())).collect::<Vec<_>>())?,
             Message::Removed(op) => e.array(2)?.u8(13)?.bytes(op)?,
+            Message::NeedKeys(ids) => e.array(2)?.u8(14)?.encode(ids.iter().map(|i| ByteArray::from(i.0)).collect::<Vec<_>>())?,
             Message::Host(proof, name) => e.array(3)?.u8(20)?.bytes(proof)?.str(name)?,
             Message::Enter(op) => e.array(2)?.u8(21)?.bytes(op)?,
             Message::Pending => e.array(1)?.u8(22)?,
@@ -243,6 +246,7 @@ impl Message {
             11 => Message::Introduce,
             12 => Message::Introduction(list::<ByteVec>(&mut d, limits::CONTROL_OPS)?.into_iter().map(Into::into).collect()),
             13 => Message::Removed(d.bytes()?.to_vec()),
+            14 => Message::NeedKeys(list::<ByteArray<16>>(&mut d, cairn_trust::limits::CHAIN_KEYS)?.iter().map(|i| EpochId(**i)).collect()),
             20 => {
                 let proof = *d.decode::<ByteArray<32>>()?;
                 Message::Host(proof, d.str()?.chars().take(256).collect())

@@ -65,8 +65,14 @@ pub struct Session {
     control_bytes: usize,
     /// The peer was asked to show by what it belongs.
     introducing: bool,
+    /// The peer's introduction came: one is enough.
+    introduction_in: bool,
     /// This side has shown by what it belongs: once is enough.
     introduced: bool,
+    /// It will, once the peer has: a dialler introduces itself first.
+    introduction_due: bool,
+    /// Read keys were asked for on this link.
+    keys_asked: bool,
     /// Its list of operations, kept until it is known to belong.
     peer_have: Option<Vec<ControlHash>>,
     /// The two sides work with different configurations: control and configuration flow, observations wait.
@@ -149,7 +155,10 @@ impl Session {
             control_checked: false,
             control_bytes: 0,
             introducing: false,
+            introduction_in: false,
             introduced: false,
+            introduction_due: false,
+            keys_asked: false,
             peer_have: None,
             gated: false,
             lookbacks: 0,
@@ -232,17 +241,15 @@ impl Session {
                 self.control_asked = true;
                 self.on_have(have)
             }
-            (Phase::Control, Message::Introduce) if !self.introduced => {
-                self.introduced = true;
-                vec![self.ask(Request::Introduce)]
-            }
-            (Phase::Control, Message::Introduction(ops)) if self.introducing => self.on_introduction(ops),
+            (Phase::Control, Message::Introduce) if !self.introduced && !self.introduction_due => self.on_introduce(),
+            (Phase::Control, Message::Introduction(ops)) if self.introducing && !self.introduction_in => self.on_introduction(ops),
             (_, Message::Control(ops, last)) => self.on_control(ops, last),
-            // The other side is through with control and this one not yet: kept for then.
-            (Phase::Control, message) => {
+            // The other side is through with control and this one not yet: kept for then. Only a member can be.
+            (Phase::Control, message) if self.is_member() => {
                 self.early.push_back(message);
                 Vec::new()
             }
+            (Phase::Control, _) => self.close(CloseReason::Malformed),
             (Phase::Closed, _) => Vec::new(),
             (Phase::Open, message) => self.on_open_message(message),
         }
@@ -269,6 +276,7 @@ impl Session {
                 Vec::new()
             }
             Message::Ladder(feed, rungs) => self.on_ladder(feed, rungs),
+            Message::NeedKeys(ids) => vec![self.ask(Request::HandKeys(self.setup.peer, ids))],
             Message::Sent(n) => {
                 self.peer_sent = true;
                 self.receipt_due = Some(n);
@@ -311,10 +319,13 @@ impl Session {
             && let Some(me) = self.me.clone()
         {
             self.hello_sent = true;
+            // Whoever is not known here is told nothing but that this is the project.
+            let me = if me.peer == Standing::Member { me } else { me.untold() };
+            let known = me.peer == Standing::Member;
             let hello = Hello {
                 version: VERSION,
                 proof: link_proof(&self.setup.discovery, &self.setup.exporter, self.dialler),
-                name: self.setup.name.clone(),
+                name: if known { self.setup.name.clone() } else { String::new() },
                 digest: me.digest,
                 control: me.control.clone(),
                 configuration: me.configuration,
@@ -374,9 +385,6 @@ impl Session {
             Answer::ControlOps(ops) => self.on_control_ops(ops),
             Answer::ControlAdded(hashes) => {
                 self.peer_ops.extend(hashes);
-                if self.introducing {
-                    return vec![self.ask(Request::Snapshot(self.setup.peer))];
-                }
                 if self.phase == Phase::Open {
                     self.changed = true;
                     return Vec::new();
@@ -386,12 +394,12 @@ impl Session {
             }
             Answer::Missing(pushes, diverged) => self.on_missing(pushes, diverged),
             Answer::Stale => {
-                self.asking -= 1;
+                self.asking = self.asking.saturating_sub(1);
                 self.changed = true;
                 Vec::new()
             }
             Answer::Rungs(feed, rungs) => {
-                self.asking -= 1;
+                self.asking = self.asking.saturating_sub(1);
                 vec![self.send(Message::Ladder(feed, rungs))]
             }
             Answer::Chunks(chunks) => self.on_loaded(chunks),
@@ -410,19 +418,29 @@ impl Session {
                 Vec::new()
             }
             Answer::Introduction(ops) => vec![self.send(Message::Introduction(ops))],
+            Answer::PeerIntroduced => vec![self.ask(Request::Snapshot(self.setup.peer))],
+            Answer::KeysHanded => {
+                self.changed = true;
+                Vec::new()
+            }
             Answer::Noticed => Vec::new(),
             // Answers to requests of the other conversation.
             Answer::Welcome(_) | Answer::Pending | Answer::InvitationEnded | Answer::Failed => self.close(CloseReason::Store),
         }
     }
 
+    fn is_member(&self) -> bool {
+        self.me.as_ref().is_some_and(|m| m.peer == Standing::Member)
+    }
+
     pub(super) fn ask_missing(&mut self) -> Effect {
-        let ops = self.me.as_ref().map_or(0, |m| m.control_all.len());
+        // A probe sends nothing, so nothing can be ahead of what it names.
+        let ops = self.me.as_ref().filter(|_| !self.probing).map_or(usize::MAX, |m| m.control_all.len());
         self.ask_what(Request::MissingFor(self.peer_tips.clone(), self.gated, ops))
     }
 
     fn on_missing(&mut self, mut pushes: Vec<Push>, diverged: Vec<FeedId>) -> Effects {
-        self.asking -= 1;
+        self.asking = self.asking.saturating_sub(1);
         // A ladder and a frontier may both name the same batches.
         for push in &mut pushes {
             let done = self.pushed.entry(push.chain).or_default();
@@ -494,9 +512,9 @@ impl Session {
     /// A receipt outweighs what was sent: what it lacks (a gap on arrival) is looked at again.
     fn believe(&mut self, tips: Frontier) {
         // An older receipt that is still being kept while the newest has arrived says nothing about what was sent since.
-        let quiet = self.queue.is_empty() && !self.loading && self.receipt_awaited.is_none() && self.receipts_in == 0;
+        let quiet = self.sent_said && !self.loading && self.receipt_awaited.is_none() && self.receipts_in == 0;
         let covered = |mine: &Tip| tips.iter().any(|t| t.feed == mine.feed && t.seq >= mine.seq);
-        if quiet && self.lookbacks < limits::LOOKBACKS && !self.peer_tips.iter().all(covered) {
+        if quiet && self.queue.is_empty() && self.lookbacks < limits::LOOKBACKS && !self.peer_tips.iter().all(covered) {
             self.lookbacks += 1;
             self.peer_tips = tips;
             self.pushed.clear();
@@ -545,7 +563,8 @@ impl Session {
             let sent = Message::Sent(self.sents);
             out.push(self.send(sent));
         }
-        if idle && self.changed {
+        // Also amid a long transfer: the news may be that the peer was removed.
+        if self.changed && self.asking == 0 && self.frontier_seen {
             self.changed = false;
             out.push(self.ask_what(Request::Snapshot(self.setup.peer)));
         }

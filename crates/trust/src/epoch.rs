@@ -29,9 +29,6 @@ pub struct Keyring {
     pub keys: Vec<EpochKey>,
 }
 
-/// Keys of one box.
-pub type SealedKeys = Vec<EpochKey>;
-
 fn info(project: &ProjectId, what: &str) -> Vec<u8> {
     [what.as_bytes(), &project.0].concat()
 }
@@ -55,12 +52,17 @@ fn open_box(project: &ProjectId, what: &str, keys: &DeviceKeys, sealed: &[u8]) -
 const EPOCH_BOX: &str = "cairn epoch box v1";
 const CONVEY_BOX: &str = "cairn convey box v1";
 
-/// A new read key for `readers` (device and agreement key). `seed` is 32 fresh random bytes. `None` past the limit of readers.
-/// A reader whose agreement key is no key gets a random box: it shut itself out.
+/// `false` for a key nothing can be boxed to: its owner shut itself out.
+pub fn is_usable_key(agreement_key: &[u8; 32]) -> bool {
+    let probe = x25519_dalek::StaticSecret::from([1; 32]);
+    probe.diffie_hellman(&x25519_dalek::PublicKey::from(*agreement_key)).was_contributory()
+}
+
+/// A new read key for `readers` (device and agreement key), of whom the first [`limits::READERS`] get a box. `seed` is 32 fresh
+/// random bytes. A reader whose agreement key is no key gets a random box. Of `ring` the newest [`limits::CHAIN_KEYS`] go along.
 pub fn mint(project: &ProjectId, ring: &Keyring, readers: &[(DeviceId, [u8; 32])], seed: [u8; 32]) -> Option<(EpochKey, EpochOp)> {
-    if readers.len() > limits::READERS {
-        return None;
-    }
+    let readers = &readers[..readers.len().min(limits::READERS)];
+    let newest = &ring.keys[ring.keys.len().saturating_sub(limits::CHAIN_KEYS)..];
     let mut rng = ChaCha20Rng::from_seed(seed);
     let mut key = EpochKey([0; 32]);
     rng.fill_bytes(&mut key.0);
@@ -72,7 +74,7 @@ pub fn mint(project: &ProjectId, ring: &Keyring, readers: &[(DeviceId, [u8; 32])
     }
     let mut nonce = [0; 24];
     rng.fill_bytes(&mut nonce);
-    let plain: Vec<u8> = [ring.discovery].iter().chain(ring.keys.iter().map(|k| &k.0)).flatten().copied().collect();
+    let plain: Vec<u8> = [ring.discovery].iter().chain(newest.iter().map(|k| &k.0)).flatten().copied().collect();
     let id = key.id();
     let aad = chain_aad(project, &id);
     let sealed = cipher(&key).encrypt(XNonce::from_slice(&nonce), Payload { msg: &plain, aad: &aad }).ok()?;
@@ -80,7 +82,7 @@ pub fn mint(project: &ProjectId, ring: &Keyring, readers: &[(DeviceId, [u8; 32])
         id,
         readers: readers.iter().map(|(d, _)| d.short()).collect(),
         boxes,
-        chain_ids: ring.keys.iter().map(EpochKey::id).collect(),
+        chain_ids: newest.iter().map(EpochKey::id).collect(),
         chain: [&nonce[..], &sealed].concat(),
     };
     Some((key, op))

@@ -19,15 +19,16 @@ mod ticket;
 
 pub use batch::{Batch, BatchError, BatchHash, Header, Item, Unit, UnitKind};
 pub use chunk::{ChunkError, ChunkHash, ChunkKind, EpochId, EpochKey, chunk_kind, open, seal};
-pub use control::{
-    Accepted, Add, ControlError, ControlHash, ControlOp, Convey, Ended, EpochOp, EpochState, Former, Genesis, Invitation, Invite, InviteMode,
-    Issuer, Join, Log, Member, Membership, OpBody, Pending, Policy, ROLES, Refusal, Remove, RemoveMode, Right, Rights, Role, SetRole, evaluate,
-};
 pub use code::{Code, CodeError, Pairing};
+pub use control::{
+    Accepted, Add, ControlError, ControlHash, ControlOp, Convey, Ended, EpochOp, EpochState, Former, Genesis, Invitation, Invite,
+    InviteMode, Issuer, Join, Log, Member, Membership, OpBody, Pending, Policy, ROLES, Refusal, Remove, RemoveMode, Right, Rights, Role,
+    SetRole, evaluate,
+};
 pub use derive::{
     actor_id, branch_id, check_digits, code_knock_key, discovery_tag, feed_id, invitation_knock_key, knock, knock_answer, link_proof,
 };
-pub use epoch::{BOX_BYTES, Keyring, SealedKeys, mint, open_conveyed, open_epoch, seal_conveyed};
+pub use epoch::{BOX_BYTES, Keyring, is_usable_key, mint, open_conveyed, open_epoch, seal_conveyed};
 pub use frontier::{Digest, Frontier, Tip, digest};
 pub use keys::{DeviceKeys, RecoveryWords, SecretSeed, Signature, verify};
 pub use passphrase::{PassphraseError, is_sealed_seed, open_seed, seal_seed};

@@ -24,7 +24,9 @@ pub const CONTROL_HEADS: usize = 64;
 pub const CONTROL_OP_BYTES: usize = 64 << 10;
 /// Feeds a removal may name cuts for: the feeds of one device.
 pub const CUT_TIPS: usize = 256;
-/// Readers of one epoch.
+/// Read keys one operation hands on: older ones come with the chains of these.
+pub const CHAIN_KEYS: usize = 256;
+/// Readers of one epoch; others are handed the key by an operation each.
 pub const READERS: usize = 512;
 /// Bytes of control log taken from a device that has not yet shown it belongs.
 pub const CONTROL_LOG_BYTES: usize = 1 << 20;

@@ -176,15 +176,15 @@ proptest! {
     }
 }
 
-/// 200 devices, 2,000 operations: evaluated after every control sync, also on a phone.
+/// 200 devices and many changes: everybody who should be in is. (How long it takes is a figure of `benches/`.)
 #[test]
-fn two_thousand_operations_are_evaluated_quickly() {
+fn a_large_team_that_changes_often() {
     let mut teller = Teller::default();
     teller.tell("a0: A founds");
     for n in 0..200 {
         teller.tell(&format!("d{n}: A adds @{n} {}", if n % 20 == 0 { "coordinator" } else { "member" }));
     }
-    for n in 0..1799 {
+    for n in 0..400 {
         let (by, whom) = ((n % 10) * 20, n % 200);
         teller.tell(&match n % 3 {
             0 => format!("x{n}: @{by} makes @{whom} observer"),
@@ -192,13 +192,6 @@ fn two_thousand_operations_are_evaluated_quickly() {
             _ => format!("x{n}: @{by} invites member 1"),
         });
     }
-    assert_eq!(teller.log.len(), 2000);
-    let best = (0..5).map(|_| {
-        let began = std::time::Instant::now();
-        assert!(evaluate(&teller.log).members.len() > 190);
-        began.elapsed()
-    });
-    let best = best.min().expect("five runs");
-    println!("2,000 operations, 200 devices: {best:?}");
-    assert!(best.as_millis() < 20 * if cfg!(debug_assertions) { 10 } else { 1 }, "{best:?}");
+    let m = evaluate(&teller.log);
+    assert_eq!((teller.log.len(), m.members.len()), (601, 201));
 }

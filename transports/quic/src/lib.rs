@@ -12,4 +12,4 @@ mod tls;
 pub use discovery::{Discovery, DiscoveryError, Found};
 pub use endpoint::{Endpoint, EndpointError};
 pub use link::QuicLink;
-pub use tls::{Door, Knock};
+pub use tls::{Answer, Door, Knock};

@@ -67,6 +67,9 @@ impl Identity {
 /// Looks at a knock (nonce, tag); gives the answer if whoever sent it may see the device's key.
 pub type Door = Arc<dyn Fn(&[u8; 8], &[u8; 16]) -> Option<[u8; 16]> + Send + Sync>;
 
+/// What a device would answer to a knock.
+pub type Answer = Arc<dyn Fn(&DeviceId) -> [u8; 16] + Send + Sync>;
+
 /// A dialler's knock, and the answer it expects of a device.
 #[derive(Clone)]
 pub struct Knock {
@@ -75,7 +78,7 @@ pub struct Knock {
     /// Shows that the dialler knows the key behind the door.
     pub tag: [u8; 16],
     /// What only a device that knows it too can show.
-    pub answer: Arc<dyn Fn(&DeviceId) -> [u8; 16] + Send + Sync>,
+    pub answer: Answer,
 }
 
 impl std::fmt::Debug for Knock {
@@ -106,7 +109,14 @@ pub(crate) struct Doorkeeper {
     pub identity: Arc<Identity>,
     pub provider: Arc<CryptoProvider>,
     pub door: Door,
-    pub seen: Mutex<(BTreeSet<[u8; 8]>, VecDeque<[u8; 8]>)>,
+    pub seen: Mutex<Seen>,
+}
+
+/// Nonces of knocks that were answered, and their order.
+#[derive(Default)]
+pub(crate) struct Seen {
+    set: BTreeSet<[u8; 8]>,
+    order: VecDeque<[u8; 8]>,
 }
 
 impl std::fmt::Debug for Doorkeeper {
@@ -118,15 +128,14 @@ impl std::fmt::Debug for Doorkeeper {
 impl Doorkeeper {
     fn is_fresh(&self, nonce: [u8; 8]) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (set, order) = &mut *seen;
-        if !set.insert(nonce) {
+        if !seen.set.insert(nonce) {
             return false;
         }
-        order.push_back(nonce);
-        if order.len() > NONCES
-            && let Some(old) = order.pop_front()
+        seen.order.push_back(nonce);
+        if seen.order.len() > NONCES
+            && let Some(old) = seen.order.pop_front()
         {
-            set.remove(&old);
+            seen.set.remove(&old);
         }
         true
     }

@@ -57,7 +57,18 @@ impl Session {
         if self.control_bytes > cairn_trust::limits::CONTROL_LOG_BYTES {
             return self.close(CloseReason::Malformed);
         }
-        vec![self.ask(Request::AddControl(ops))]
+        self.introduction_in = true;
+        vec![self.ask(Request::Introduced(self.setup.peer, ops))]
+    }
+
+    /// A dialler introduces itself first: what this side belongs by names others.
+    pub(super) fn on_introduce(&mut self) -> Effects {
+        if !self.dialler && self.me.as_ref().is_none_or(|m| m.peer != Standing::Member) {
+            self.introduction_due = true;
+            return Vec::new();
+        }
+        self.introduced = true;
+        vec![self.ask(Request::Introduce)]
     }
 
     /// The peer has shown by what it belongs: now it does, or the link ends.
@@ -71,6 +82,9 @@ impl Session {
                 let have = Message::ControlHave(me.control_all.clone());
                 self.progress.round_trips += 1;
                 let mut out = vec![self.send(have)];
+                if std::mem::take(&mut self.introduction_due) {
+                    out.extend(self.on_introduce());
+                }
                 if let Some(have) = self.peer_have.take() {
                     out.extend(self.on_have(have));
                 }
@@ -109,7 +123,7 @@ impl Session {
         if me.format_major != peer.format_major {
             return self.close(CloseReason::Configuration);
         }
-        self.gated = me.configuration != peer.configuration;
+        self.gated = me.configuration != me.peer_configuration;
         self.phase = Phase::Open;
         // Judged by the two hellos alone, so that both sides come to the same answer.
         if me.digest == peer.digest && self.control_skipped {
@@ -119,8 +133,13 @@ impl Session {
         let fresh = !me.control_all.iter().all(|op| self.peer_ops.contains(op));
         self.frontier_sent = true;
         self.progress.round_trips += 1;
-        let tips = me.frontier.clone();
+        let (tips, keys) = (me.frontier.clone(), me.keys_missing.iter().take(cairn_trust::limits::CHAIN_KEYS).copied().collect::<Vec<_>>());
+        let asks = !keys.is_empty();
         let mut out = vec![self.send(Message::Frontier(tips))];
+        if asks && !self.keys_asked {
+            self.keys_asked = true;
+            out.push(self.send(Message::NeedKeys(keys)));
+        }
         if fresh {
             out.push(self.ask_what(Request::ControlMissing(self.peer_ops.iter().copied().collect())));
         }
@@ -135,7 +154,7 @@ impl Session {
             out.extend(self.control_done());
         } else {
             // Live: operations go before the batches whose headers name them, and are answered by a receipt like these.
-            self.asking -= 1;
+            self.asking = self.asking.saturating_sub(1);
             if sent {
                 (self.sent_said, self.synced) = (false, false);
             }
@@ -166,13 +185,14 @@ impl Session {
 
     /// The store changed while the link is open: new operations first, then batches.
     pub(super) fn after_change(&mut self) -> Effects {
-        self.asking -= 1;
+        self.asking = self.asking.saturating_sub(1);
         let Some(me) = &self.me else { return Vec::new() };
         match me.peer.clone() {
             Standing::Member => {}
             Standing::Removed(op) => return self.turn_away(op),
             Standing::Unknown => return self.close(CloseReason::NotMember),
         }
+        self.gated = me.configuration != me.peer_configuration;
         if me.control_all.iter().all(|op| self.peer_ops.contains(op)) {
             return vec![self.ask_missing()];
         }

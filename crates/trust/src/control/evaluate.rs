@@ -182,11 +182,8 @@ impl<'a> Pass<'a> {
         match &op.body {
             OpBody::Remove(r) if itself(&r.device) => return,
             OpBody::Remove(r) if !self.outranks(&r.device, rank, n) => self.end(n, r.device, false),
-            OpBody::SetRole(s) if itself(&s.device) => {
-                if s.role != Role::Coordinator {
-                    self.grant(n, s.device, s.role, false);
-                }
-            }
+            OpBody::SetRole(s) if itself(&s.device) && s.role != Role::Coordinator => self.grant(n, s.device, s.role, false),
+            OpBody::SetRole(s) if itself(&s.device) => {}
             // A coordinator that changes a role vouches for the device by name.
             OpBody::SetRole(s) if !self.outranks(&s.device, rank, n) => {
                 self.grant(n, s.device, s.role, true);
@@ -328,8 +325,7 @@ impl<'a> Pass<'a> {
         let last = standing.iter().max_by_key(|g| (g.role == Role::Coordinator, by_name(g), log.rank(g.op))).map(|g| g.role);
         let role = last.or(lowered.into_iter().max_by_key(|r| (!r.writes_observations(), *r))).unwrap_or(Role::Observer);
         let (name, agreement_key) = self.identity(device, entered.op);
-        let member =
-            Member { device: *device, name, role, grant: log.op(entered.op).hash, agreement_key, by: self.vouched_by(entered.op) };
+        let member = Member { device: *device, name, role, grant: log.op(entered.op).hash, agreement_key, by: self.vouched_by(entered.op) };
         out.members.insert(*device, member);
     }
 
@@ -394,15 +390,21 @@ impl<'a> Pass<'a> {
     fn adoptions(&self, out: &mut Membership) {
         let log = self.log;
         let rank = |h: &ControlHash| log.at(h).map(|n| log.rank(n));
+        // Whoever left or was removed keeps what it had adopted: what it wrote then is judged by it for ever.
+        let mut entered: BTreeMap<DeviceId, Index> = BTreeMap::new();
+        for (device, grants) in &self.grants {
+            let member = out.members.get(device).and_then(|m| log.at(&m.grant));
+            let first = grants.iter().filter(|g| g.enters).map(|g| g.op).min_by_key(|g| log.rank(*g));
+            entered.extend(member.or(first).map(|grant| (*device, grant)));
+        }
         let mut said: BTreeMap<DeviceId, (Option<Rank>, usize)> = BTreeMap::new();
-        for (device, member) in &out.members {
-            let at = out.lineages.iter().rposition(|(op, _)| rank(op) <= rank(&member.grant)).unwrap_or(0);
+        for (device, grant) in &entered {
+            let at = out.lineages.iter().rposition(|(op, _)| rank(op) <= Some(log.rank(*grant))).unwrap_or(0);
             said.insert(*device, (None, at));
         }
         for (n, op) in log.ops().enumerate() {
             let (OpBody::Adopt(doc) | OpBody::Lineage(doc)) = &op.body else { continue };
-            let grant = out.members.get(&op.issuer).and_then(|m| log.at(&m.grant));
-            if grant.is_none_or(|g| !log.is_ancestor(g, n)) {
+            if entered.get(&op.issuer).is_none_or(|g| !log.is_ancestor(*g, n)) {
                 continue;
             }
             let Some(number) = out.lineage_number(doc) else { continue };
@@ -449,6 +451,7 @@ impl<'a> Pass<'a> {
         for (n, op) in log.ops().enumerate() {
             match &op.body {
                 OpBody::Epoch(epoch) if self.counted(n) => {
+                    out.handing_on.insert(op.hash);
                     let only_readers = epoch.readers.iter().all(|r| readers.contains_key(r));
                     let minter = out.role(&op.issuer).is_some_and(Role::writes_observations);
                     let covers = barriers.iter().all(|any| any.iter().any(|b| log.is_ancestor(*b, n)));
@@ -459,6 +462,7 @@ impl<'a> Pass<'a> {
                     out.chains.entry(epoch.id).or_default().extend(&epoch.chain_ids);
                 }
                 OpBody::Convey(convey) if self.counted(n) => {
+                    out.handing_on.insert(op.hash);
                     for id in &convey.epochs {
                         out.holders.entry(*id).or_default().insert(convey.device);
                     }
@@ -503,19 +507,18 @@ impl<'a> Pass<'a> {
                 }
             }
         }
-        let bearer = |invite: &ControlHash| {
-            matches!(self.log.find(invite).map(|op| &op.body), Some(OpBody::Invite(i)) if i.mode == InviteMode::Bearer)
-        };
+        let bearer = |invite: &ControlHash| matches!(self.log.find(invite).map(|op| &op.body), Some(OpBody::Invite(i)) if i.mode == InviteMode::Bearer);
         for n in self.live.keys() {
             if matches!(&self.log.op(*n).body, OpBody::Revoke(invite) if bearer(invite)) {
                 out.insert(vec![*n]);
             }
         }
         // Who lost the race for a ticket has its read key all the same.
-        for (_, op) in self.log.ops().enumerate() {
+        for op in self.log.ops() {
             let OpBody::Join(join) = &op.body else { continue };
             if bearer(&join.invite) && !self.grants.contains_key(&op.issuer) {
-                let removals: Vec<Index> = self.enders.get(&op.issuer).into_iter().flatten().filter(|e| e.removes && !e.own).map(|e| e.op).collect();
+                let removals: Vec<Index> =
+                    self.enders.get(&op.issuer).into_iter().flatten().filter(|e| e.removes && !e.own).map(|e| e.op).collect();
                 if !removals.is_empty() {
                     out.insert(removals);
                 }

@@ -155,6 +155,8 @@ pub struct Membership {
     pub epochs: Vec<EpochState>,
     /// The project's first read key may still be used.
     pub first_epoch_holds: bool,
+    /// Operations that hand on read keys and whose issuers belonged when they said so.
+    pub handing_on: BTreeSet<ControlHash>,
     /// Who was given the key of an epoch, directly.
     pub holders: BTreeMap<EpochId, BTreeSet<DeviceId>>,
     /// Epochs whose keys come with one.
@@ -246,6 +248,15 @@ impl Membership {
     /// `true` if the log shows how the device came to know the key of an epoch.
     pub fn knows(&self, device: &DeviceId, epoch: &EpochId) -> bool {
         let given = |id: &EpochId| self.holders.get(id).is_some_and(|h| h.contains(device));
-        given(epoch) || self.chains.iter().any(|(id, chain)| chain.contains(epoch) && given(id))
+        let (mut seen, mut left) = (BTreeSet::new(), vec![*epoch]);
+        while let Some(id) = left.pop() {
+            if given(&id) {
+                return true;
+            }
+            if seen.insert(id) {
+                left.extend(self.chains.iter().filter(|(_, chain)| chain.binary_search(&id).is_ok()).map(|(with, _)| *with));
+            }
+        }
+        false
     }
 }

@@ -416,7 +416,7 @@ impl ControlOp {
     }
 
     fn read(project: &ProjectId, bytes: &[u8], check: bool) -> Result<Self, ControlError> {
-        if bytes.len() > limits::CONTROL_OP_BYTES {
+        if check && bytes.len() > limits::CONTROL_OP_BYTES {
             return Err(ControlError::Malformed("too large"));
         }
         let outer: Outer = minicbor::decode(bytes).map_err(|_| ControlError::Malformed("cbor"))?;
@@ -501,20 +501,12 @@ impl Inner {
                 role: Some(a.role.number()),
                 ..empty()
             },
-            OpBody::SetRole(s) => Self {
-                kind: SET_ROLE,
-                device: Some(s.device.0.into()),
-                role: Some(s.role.number()),
-                tips: Some(s.cuts.clone()),
-                ..empty()
-            },
-            OpBody::Remove(r) => Self {
-                kind: REMOVE,
-                device: Some(r.device.0.into()),
-                mode: Some(r.mode as u8),
-                tips: Some(r.cuts.clone()),
-                ..empty()
-            },
+            OpBody::SetRole(s) => {
+                Self { kind: SET_ROLE, device: Some(s.device.0.into()), role: Some(s.role.number()), tips: Some(s.cuts.clone()), ..empty() }
+            }
+            OpBody::Remove(r) => {
+                Self { kind: REMOVE, device: Some(r.device.0.into()), mode: Some(r.mode as u8), tips: Some(r.cuts.clone()), ..empty() }
+            }
             OpBody::Accept(tip) => Self { kind: ACCEPT, tips: Some(vec![*tip]), ..empty() },
             OpBody::Policy(p) => Self { kind: POLICY, members_edit_others: p.members_edit_others, open: p.open, ..empty() },
             OpBody::Epoch(e) => Self {
@@ -544,7 +536,8 @@ impl Inner {
         let device = || self.device.map(|d| DeviceId(*d));
         let role = || Role::from_number(self.role?);
         let tips = || self.tips.clone().filter(|t| t.len() <= limits::CUT_TIPS);
-        let epochs = || self.epochs.as_ref().map(|list| list.iter().map(|e| EpochId(**e)).collect::<Vec<_>>());
+        let few = |list: &&Vec<ByteArray<16>>| list.len() <= limits::CHAIN_KEYS;
+        let epochs = || self.epochs.as_ref().filter(few).map(|list| list.iter().map(|e| EpochId(**e)).collect::<Vec<_>>());
         let sealed = || self.sealed.clone().map(Vec::<u8>::from);
         let mode = |n: Option<u8>| InviteMode::ALL.get(usize::from(n.unwrap_or(0))).copied();
         Some(match self.kind {
@@ -571,11 +564,7 @@ impl Inner {
             REVOKE => OpBody::Revoke(self.invite?),
             ADD => OpBody::Add(Add { device: device()?, name: short(&self.name)?, agreement_key: *self.agreement_key?, role: role()? }),
             SET_ROLE => OpBody::SetRole(SetRole { device: device()?, role: role()?, cuts: tips()? }),
-            REMOVE => OpBody::Remove(Remove {
-                device: device()?,
-                mode: *RemoveMode::ALL.get(usize::from(self.mode?))?,
-                cuts: tips()?,
-            }),
+            REMOVE => OpBody::Remove(Remove { device: device()?, mode: *RemoveMode::ALL.get(usize::from(self.mode?))?, cuts: tips()? }),
             ACCEPT => OpBody::Accept(*tips()?.first()?),
             POLICY => OpBody::Policy(Policy { members_edit_others: self.members_edit_others, open: self.open }),
             EPOCH => OpBody::Epoch(EpochOp {
