@@ -459,3 +459,144 @@ fn row_49_a_newer_format_is_held_and_forwarded() {
         assert_eq!((store.count().unwrap(), verdicts(store)), (0, vec![Verdict::Waiting]));
     }
 }
+
+fn op_by(keys: &DeviceKeys, store: &Store, parents: Vec<cairn_trust::ControlHash>, body: OpBody) -> ControlOp {
+    ControlOp::issue(cairn_trust::Issuer::Device(keys), &store.project(), parents, 0, body)
+}
+
+/// A hundred devices joined and nobody said anything since: a hundred heads. Who revokes their ticket must not void their joins
+/// by knowing only some of them.
+#[test]
+fn a_hundred_joins_survive_the_revocation_of_their_ticket() {
+    let mut a = founder();
+    let ticket = a.invite(Role::Member, 200, InviteMode::Bearer, vec![]).unwrap();
+    let secret = ticket.invitation_keys();
+    let joins: Vec<ControlOp> = (0..100u8)
+        .map(|n| ControlOp::join(&DeviceKeys::from_seed([n + 100; 32]), &a.project(), ticket.invite, "x", &secret, None))
+        .collect();
+    assert_eq!(a.add_control(&joins).unwrap().new, 100);
+    assert_eq!(a.membership().heads.len(), 100);
+    a.revoke(ticket.invite).unwrap();
+    assert_eq!(a.membership().members.len(), 101);
+    let mut late = joiner(&mut a, 9, Role::Member);
+    seen(&mut late, "owl", 1.0);
+    meet(&mut a, &mut late);
+    assert_eq!(a.count().unwrap(), 1);
+}
+
+/// A removed device, under a fresh key, introduced operations full of invented read keys and masses of joins: the store took
+/// them, handed the keys on in one operation too large for anybody to read, and never opened again.
+#[test]
+fn what_strangers_introduce_leaves_nothing_behind() {
+    let mut a = founder();
+    let keys = DeviceKeys::from_seed([2; 32]);
+    let ticket = a.invite(Role::Member, 1, InviteMode::Bearer, vec![]).unwrap();
+    let mut b = Store::join_project(database(), keys.clone(), Box::new(Counter(2 << 40)), &ticket, "Bo").unwrap();
+    meet(&mut a, &mut b);
+    let grant = b.membership().members[&b.device()].grant;
+    let readers = [(a.device(), a.keys().agreement_key())];
+    let invented = |n: u8| {
+        let chain = (0..250u8).map(|k| cairn_trust::EpochKey([k; 32].map(|b: u8| b ^ n))).collect();
+        let ring = cairn_trust::Keyring { discovery: [1; 32], keys: chain };
+        op_by(&keys, &a, vec![grant], OpBody::Epoch(cairn_trust::mint(&a.project(), &ring, &readers, [n; 32]).unwrap().1))
+    };
+    let junk: Vec<ControlOp> = (1..5).map(invented).collect();
+    a.remove(&b.device(), lost()).unwrap();
+    let before = a.control().len();
+    let stranger = DeviceKeys::from_seed([77; 32]).device();
+    assert_eq!(a.introduced(&stranger, &junk).unwrap(), 0);
+    let joins: Vec<ControlOp> = (0..50u8)
+        .map(|n| ControlOp::join(&DeviceKeys::from_seed([n + 100; 32]), &a.project(), ticket.invite, "x", &ticket.invitation_keys(), None))
+        .collect();
+    assert_eq!(a.introduced(&DeviceKeys::from_seed([100; 32]).device(), &joins).unwrap(), 0, "the ticket is used up");
+    assert_eq!(a.control().len(), before);
+    // Even taken in by another way, keys of who does not belong are nobody's.
+    a.add_control(&junk).unwrap();
+    a.prepare(1).unwrap();
+    let copy = clone_of(&mut a).unwrap();
+    drop(a);
+    let mut a = Store::open(copy, DeviceKeys::from_seed([1; 32]), Box::new(Counter(9 << 50)), false).unwrap();
+    seen(&mut a, "fine", 1.0);
+    assert!(a.cut(1).is_ok());
+}
+
+/// Only who may remove this device can tell it that it was removed.
+#[test]
+fn a_forged_notice_silences_nobody() {
+    let (mut a, mut b, mut c) = team();
+    a.set_role(&b.device(), Role::Coordinator).unwrap();
+    meet(&mut a, &mut b);
+    let remove = |device| OpBody::Remove(cairn_trust::Remove { device, mode: RemoveMode::Lost, cuts: vec![] });
+    let grant = vec![b.membership().members[&b.device()].grant];
+    let of_senior = op_by(b.keys(), &a, grant.clone(), remove(a.device()));
+    assert!(!a.take_notice(&of_senior.bytes).unwrap() && a.still_in().is_ok());
+    let by_member = op_by(c.keys(), &b, grant, remove(b.device()));
+    assert!(!b.take_notice(&by_member.bytes).unwrap() && b.still_in().is_ok());
+    a.remove(&b.device(), lost()).unwrap();
+    let of_member = op_by(b.keys(), &c, vec![b.membership().members[&b.device()].grant], remove(c.device()));
+    meet(&mut a, &mut c);
+    assert!(!c.take_notice(&of_member.bytes).unwrap() && c.still_in().is_ok(), "who is out says nothing");
+}
+
+/// What counted under the old configuration counts for ever, also when its author leaves; what the gate holds can be accepted.
+#[test]
+fn the_gate_takes_nothing_back_and_can_be_opened_by_hand() {
+    let (mut a, mut b, mut c) = team();
+    let mut other = default_configuration();
+    other.name = "Other".into();
+    a.switch_configuration(&other, 1).unwrap();
+    meet_gated(&mut a, &mut b);
+    meet_gated(&mut a, &mut c);
+    seen(&mut b, "before following", 1.0);
+    meet_gated(&mut a, &mut b);
+    assert_eq!((a.count().unwrap(), verdicts(&a)), (0, vec![Verdict::Waiting]));
+    b.adopt_configuration().unwrap();
+    meet_gated(&mut a, &mut b);
+    assert_eq!(a.count().unwrap(), 1);
+    a.remove(&b.device(), lost()).unwrap();
+    assert_eq!((a.count().unwrap(), verdicts(&a)), (1, vec![]), "it stays");
+    seen(&mut c, "never followed", 2.0);
+    meet_gated(&mut a, &mut c);
+    a.remove(&c.device(), lost()).unwrap();
+    assert_eq!(verdicts(&a), vec![Verdict::Waiting]);
+    let apart = a.set_apart().unwrap().remove(0);
+    a.accept(Tip { feed: apart.feed.id, seq: apart.seq, hash: apart.hash }).unwrap();
+    assert_eq!((a.count().unwrap(), verdicts(&a)), (2, vec![]));
+}
+
+/// A member boxed rubbish to one reader: the log says it has the key. It asks by id, and any member hands it over.
+#[test]
+fn a_reader_that_was_cheated_asks_for_its_key() {
+    let (mut a, mut b, mut c) = team();
+    meet(&mut a, &mut b);
+    let readers = [(a.device(), a.keys().agreement_key()), (b.device(), [9; 32]), (c.device(), c.keys().agreement_key())];
+    let ring = cairn_trust::Keyring { discovery: c.discovery_key(), keys: vec![] };
+    let epoch = OpBody::Epoch(cairn_trust::mint(&c.project(), &ring, &readers, [5; 32]).unwrap().1);
+    let rubbish = op_by(c.keys(), &c, c.membership().heads.clone(), epoch);
+    for store in [&mut a, &mut b, &mut c] {
+        store.add_control(std::slice::from_ref(&rubbish)).unwrap();
+    }
+    seen(&mut a, "under it", 1.0);
+    a.cut(1).unwrap();
+    assert_eq!(carry_chunks(&a, &mut b).held, 0);
+    let missing = b.keys_missing();
+    assert_eq!(missing.len(), 1);
+    assert!(a.hand_keys(&b.device(), &missing).unwrap());
+    meet(&mut a, &mut b);
+    assert_eq!((b.count().unwrap(), b.keys_missing()), (1, vec![]));
+}
+
+#[test]
+fn nobody_leaves_with_work_that_is_nowhere_else() {
+    let (mut a, mut b, _) = team();
+    seen(&mut b, "only here", 1.0);
+    let refused = b.remove(&b.device(), Removal::Everything(RemoveMode::Left));
+    assert!(matches!(&refused, Err(StoreError::Control(m)) if m.contains("on no other device")), "{refused:?}");
+    meet(&mut a, &mut b);
+    let bytes = a.make_receipt().unwrap();
+    b.keep_receipt(&cairn_trust::Receipt::open(&b.project(), &bytes).unwrap(), &bytes).unwrap();
+    b.remove(&b.device(), Removal::Everything(RemoveMode::Left)).unwrap();
+    a.add_control(&ops(&b)).unwrap();
+    assert!(!a.is_member(&b.device()));
+    assert_eq!(a.count().unwrap(), 1);
+}
