@@ -77,11 +77,11 @@ pub enum Verb {
     /// Let a device in: by ticket, QR or short code
     #[command(after_help = INVITE_HELP)]
     Invite {
-        /// coordinator, member, observer or archive
-        #[arg(long)]
+        /// What the newcomer may do: member if not said
+        #[arg(long, value_parser = ["coordinator", "member", "observer", "archive"])]
         role: Option<String>,
         /// How many devices may use it
-        #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
+        #[arg(long, default_value_t = 1, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
         uses: u32,
         /// A ticket as text (the default)
         #[arg(long)]
@@ -334,7 +334,7 @@ pub enum DeviceVerb {
     /// Give a device another role
     Role {
         device: String,
-        /// coordinator, member, observer or archive
+        #[arg(value_parser = ["coordinator", "member", "observer", "archive"])]
         role: String,
     },
     /// Shut a device out; what it wrote and is here stays
@@ -357,7 +357,7 @@ pub enum DeviceVerb {
     Approve {
         device: String,
         /// Another role than it was offered
-        #[arg(long)]
+        #[arg(long, value_parser = ["coordinator", "member", "observer", "archive"])]
         role: Option<String>,
     },
     /// Do not let in a device that asked to
@@ -365,7 +365,7 @@ pub enum DeviceVerb {
     /// Compare the digits that the other device shows (`cairn whoami` there)
     Verify {
         device: String,
-        #[arg(required = true, allow_hyphen_values = true)]
+        #[arg(required = true, num_args = 1..=6)]
         digits: Vec<String>,
     },
     /// Batches that are held and do not count; `accept` takes them in

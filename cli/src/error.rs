@@ -47,22 +47,17 @@ pub fn kind(e: &NodeError) -> &'static str {
 }
 
 /// The next step, where there is one to name.
-pub fn hint(e: &NodeError) -> Option<&'static str> {
+pub fn hint(e: &NodeError) -> Option<&str> {
     Some(match e {
         NodeError::NoProject { .. } => "start one with `cairn new NAME`, enter one with `cairn join TICKET`, or name another --home",
         NodeError::UnknownProject { .. } | NodeError::WhichProject { .. } => "name one with --project",
         NodeError::Exists { .. } => "see it with `cairn whoami`",
         NodeError::InUse { .. } => "wait for it to end, give --wait SECONDS, or stop it",
-        NodeError::NotFound { .. } => "`cairn list --deleted` and `cairn devices` show what there is",
-        NodeError::Ambiguous { .. } => "`cairn list` prints ids in full",
-        NodeError::NotAllowed { message } if message.contains("was removed") => {
-            "a coordinator can let it in again: `cairn devices approve`"
-        }
-        NodeError::NotAllowed { message } if message.contains("code") || message.contains("invitation") => "ask for a new one",
-        NodeError::NotAllowed { message } if message.contains("approv") => {
-            "ask a coordinator to run `cairn devices approve`, then `cairn sync`"
-        }
-        NodeError::NotAllowed { .. } => "a coordinator (see `cairn devices`) can do this, or invite this device with another role",
+        NodeError::NotFound { what } if what.contains("device") => "`cairn devices` shows who there is",
+        NodeError::NotFound { what } if what.contains("invitation") || what.contains("batch") => return None,
+        NodeError::NotFound { .. } => "`cairn list --deleted` shows what there is",
+        NodeError::Ambiguous { .. } => "`cairn list` and `cairn devices` print ids in full; a device is also named by its digits",
+        NodeError::NotAllowed { remedy, .. } => remedy,
         NodeError::Mismatch { .. } => "install the newest cairn on this device",
         NodeError::Unreached { .. } => "is the other device on, serving, and on this network?",
         NodeError::Locked => "put it into a file and name that in CAIRN_PASSPHRASE_FILE",
@@ -80,10 +75,11 @@ pub fn of_reply(reply: &cairn_node::Reply) -> serde_json::Value {
     let said = failed.and_then(|t| t["message"].as_str()).unwrap_or("nobody was reached");
     let (kind, hint) = match reply.code {
         4 => ("unreached", "is the other device on, serving, and on this network?"),
-        5 => ("not-allowed", "ask a coordinator of the project for a ticket"),
+        5 => ("not-allowed", "ask a coordinator of the project"),
         6 => ("mismatch", "bring both devices to the same configuration and version"),
         8 => ("no-space", "free some space and sync again: it goes on where it stopped"),
         _ => ("interrupted", "sync again: it goes on where it stopped"),
     };
+    let hint = failed.and_then(|t| t["remedy"].as_str()).unwrap_or(hint);
     serde_json::json!({"kind": kind, "message": said, "hint": hint})
 }

@@ -23,6 +23,9 @@ pub fn invite(args: &Args, client: &Client, ui: &Ui) -> Result<Reply, NodeError>
         let told = client.ask(Request::Invite(InviteRequest { dry_run: true, ..request.clone() }), &seen)?;
         ui.say(&render::before_inviting(&told.data));
     }
+    if let Some(path) = out {
+        writable(path)?;
+    }
     let live = *qr || *code;
     let reply = if live && !client.is_served()? {
         let options = ServeOptions { listen: *listen, discovery: !no_discovery };
@@ -44,11 +47,21 @@ fn wait_for_guest(client: &Client, options: ServeOptions, request: InviteRequest
             *drawn.borrow_mut() = draw(reply, out);
             ui.shown(reply);
         }
-        Live::LetIn(device) => ui.let_in(device),
+        Live::Heard(heard) => ui.heard(heard),
     };
     let reply = runtime.block_on(async { invite_live(node, options, request, tell, until_told()?).await })?;
     drawn.into_inner()?;
     Ok(reply)
+}
+
+/// Looked at before the invitation exists: one whose picture cannot be written would stay open unseen.
+fn writable(path: &Path) -> Result<(), NodeError> {
+    let fault = |message: &str| NodeError::File { path: path.display().to_string(), message: message.to_owned() };
+    if !matches!(path.extension().and_then(|e| e.to_str()), Some("png" | "svg")) {
+        return Err(fault("a QR is written as .png or .svg"));
+    }
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    if folder.is_some_and(|f| !f.is_dir()) { Err(fault("there is no such folder")) } else { Ok(()) }
 }
 
 /// Writes the picture of a ticket, if one is asked for.

@@ -97,6 +97,9 @@ fn sync(data: &Value) -> String {
                 size("received"),
                 t["ms"]
             ));
+            if t["set_apart"].as_u64().unwrap_or(0) > 0 {
+                lines.push(format!("  {} batches are held and do not count: see `cairn devices quarantine`", t["set_apart"]));
+            }
             let o = &t["observations"];
             lines.push(format!(
                 "  observations here: {} new, {} changed, {} deleted (see `cairn list --sync {}`)",

@@ -68,6 +68,11 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
             let device = home(args)?.keys()?.device().to_string();
             Ok(Reply { data: serde_json::json!({"device": device, "name": null, "projects": []}), ..Reply::default() })
         }
+        Verb::Whoami if args.project.is_none() => {
+            let home = home(args)?;
+            let wait = Duration::from_secs(args.wait);
+            home.whoami(|project| Client::new(home.clone(), Some(project.to_owned()), wait).ask(Request::Whoami, &|_, _, _| {}))
+        }
         Verb::Serve { listen, no_discovery } => stay_on(&client(args)?, *listen, !no_discovery, ui),
         _ => client(args)?.ask(request(args)?, &|done, planned, bytes| ui.progress(done, planned, bytes)),
     }
@@ -107,7 +112,7 @@ fn stay_on(client: &Client, listen: SocketAddr, discovery: bool, ui: &Ui) -> Res
     let runtime = tokio::runtime::Runtime::new().map_err(fault)?;
     runtime.block_on(async {
         let stop = until_told()?;
-        serve(node, ServeOptions { listen, discovery }, |ready| ui.ready(&ready), |device| ui.let_in(device), stop).await
+        serve(node, ServeOptions { listen, discovery }, |ready| ui.ready(&ready), |heard| ui.heard(heard), stop).await
     })?;
     Ok(Reply { data: serde_json::json!({"stopped": true}), ..Reply::default() })
 }

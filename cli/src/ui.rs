@@ -2,7 +2,7 @@
 
 use crate::args::Args;
 use crate::{error, render};
-use cairn_node::{LetIn, NodeError, Reply};
+use cairn_node::{Heard, NodeError, Reply};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
@@ -74,9 +74,19 @@ impl Ui {
         }
     }
 
-    /// A device came in: both screens show the same digits.
-    pub fn let_in(&self, device: &LetIn) {
-        self.say(&format!("{} came in; its screen must show the digits {}", device.name, device.check));
+    /// What people at a serving device should hear of; with `--json` a line of data.
+    pub fn heard(&self, heard: &Heard) {
+        if self.json {
+            self.data(&json!({"ok": true, "code": 0, "data": heard, "warnings": []}).to_string());
+            return;
+        }
+        self.say(&match heard {
+            Heard::LetIn(device) if device.check.is_empty() => format!("{} came in", device.name),
+            Heard::LetIn(device) => format!("{} came in; its screen must show the digits {}", device.name, device.check),
+            Heard::Asks => "a device asks to enter: see `cairn devices`".into(),
+            Heard::WrongCode => "somebody typed a wrong code: it is used up, show a new one".into(),
+            Heard::TurnedAway { name, reason, remedy, .. } => format!("met {name}: {reason}\n  {remedy}"),
+        });
     }
 
     /// Prints a reply; gives the exit code.

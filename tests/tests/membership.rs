@@ -254,6 +254,8 @@ fn a_code_lets_one_device_in_and_a_wrong_one_burns_it() {
     let (code, at) = (text(&shown["data"], "code"), shown["data"]["addresses"][0].as_str().unwrap().to_owned());
     let joined = b.ok(&["join", &code, "--via", &at, "--name", "Bo"]);
     assert_eq!((&joined["state"], &joined["role"]), (&Json::from("active"), &Json::from("member")));
+    let heard = line(&mut out);
+    assert_eq!((&heard["data"]["event"], &heard["data"]["name"]), (&Json::from("let-in"), &Json::from("Bo")));
     let ended = line(&mut out);
     assert_eq!(ended["data"]["let_in"][0]["name"], "Bo");
     assert_eq!(ended["data"]["let_in"][0]["check"], joined["check"], "both screens show the same digits");
@@ -467,4 +469,67 @@ fn row_11_a_home_under_a_passphrase_opens_with_it_only() {
 
 fn text_of(device: &Device, key: &str) -> String {
     text(&device.ok(&["whoami"]), key)
+}
+
+/// Two people got one ticket. The one who is not counted is told so, keeps what was recorded, and enters by another ticket.
+#[test]
+fn a_ticket_used_by_another_is_replaced_and_nothing_is_lost() {
+    let root = tempfile::tempdir().unwrap();
+    let a = Device::new(root.path(), "Ana");
+    a.ok(&["new", "River", "--name", "Ana"]);
+    let ticket = text(&a.ok(&["invite"]), "ticket");
+    let (b, c) = (Device::new(root.path(), "Bo"), Device::new(root.path(), "Cy"));
+    b.ok(&["join", &ticket, "--name", "Bo"]);
+    c.ok(&["join", &ticket, "--name", "Cy"]);
+    c.ok(&["add", "note=in the field"]);
+    let service = a.serve();
+    b.ok(&["sync", &service.address]);
+    let (code, refused) = c.json(&["sync", &service.address]);
+    assert_eq!(code, 5, "{refused}");
+    assert!(text(&refused["error"], "hint").contains("ask for a new ticket"), "{refused}");
+    let (_, status) = c.json(&["status"]);
+    assert_eq!(status["data"]["state"], "not-counted", "{status}");
+    c.ok(&["join", &text(&a.ok(&["invite"]), "ticket")]);
+    c.ok(&["sync", &service.address]);
+    assert_eq!(c.ok(&["status"])["state"], "active");
+    assert_eq!(role_of(&a, "Cy"), "member");
+    c.ok(&["add", "note=later"]);
+    c.ok(&["sync", &service.address]);
+    // What was recorded under the ticket that did not count is here; a coordinator takes it in.
+    if a.ok(&["status"])["quarantined"] != 0 {
+        a.ok(&["devices", "quarantine", "accept", "Cy"]);
+    }
+    assert_eq!(a.ok(&["list"])["count"], 2);
+    assert_eq!(b.json(&["join", &ticket]).0, 1, "who is in needs no other ticket");
+}
+
+/// A coordinator steps down with an edit not yet in a batch; a device is removed twice and told twice.
+#[test]
+fn stepping_down_loses_nothing_and_a_second_removal_is_heard_too() {
+    let root = tempfile::tempdir().unwrap();
+    let a = Device::new(root.path(), "Ana");
+    a.ok(&["new", "River", "--name", "Ana"]);
+    assert_eq!(a.json(&["devices", "role", "Ana", "member"]).0, 1, "the only coordinator");
+    assert_eq!(a.json(&["devices", "remove", "Ana"]).0, 1);
+    let b = join(root.path(), "Bo", &a, "coordinator");
+    meet(&b, &a);
+    b.ok(&["add", "note=before stepping down"]);
+    b.ok(&["devices", "role", "Bo", "observer"]);
+    assert_eq!(b.ok(&["list"])["count"], 1);
+    meet(&b, &a);
+    assert_eq!((a.ok(&["list"])["count"].clone(), a.ok(&["status"])["quarantined"].clone()), (1.into(), 0.into()));
+    for _ in 0..2 {
+        a.ok(&["devices", "remove", "Bo", "--lost"]);
+        let service = a.serve();
+        let (code, refused) = b.json(&["sync", &service.address]);
+        assert_eq!(code, 5);
+        assert!(text(&refused["error"], "message").contains("removed from the project by Ana (lost)"), "{refused}");
+        drop(service);
+        assert_eq!(b.ok(&["whoami"])["projects"][0]["state"], "removed");
+        a.ok(&["devices", "approve", "Bo"]);
+        meet(&b, &a);
+        assert_eq!(b.ok(&["whoami"])["projects"][0]["state"], "active");
+    }
+    assert_eq!(a.json(&["devices", "role", "Bo", "king"]).0, 2);
+    assert_eq!(a.json(&["devices", "verify", "Bo", "12345"]).0, 1);
 }

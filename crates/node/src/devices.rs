@@ -42,6 +42,7 @@ pub(crate) fn invite(node: &Node, request: &InviteRequest) -> Answered {
         Some(other) => return Err(NodeError::input(format!("`{other}` is not a kind of invitation"))),
     };
     if request.dry_run {
+        node.store().may_invite()?;
         let observations = node.store().count()?;
         let (uses, says) = (request.uses.max(1), role.rights().says);
         return Ok(Reply::new(json!({
@@ -168,10 +169,16 @@ fn rows(store: &Store) -> Result<Vec<Value>, NodeError> {
         })
     };
     let mut out = Vec::new();
+    let out_myself = store.still_in().is_err();
     for member in m.members.values() {
-        let mut row = row(&member.device, &member.name, "active");
+        let state = if member.device == store.device() && out_myself { "removed" } else { "active" };
+        let mut row = row(&member.device, &member.name, state);
         row["role"] = json!(member.role.word());
-        row["entered"] = json!(if member.by.is_some() { "by a coordinator" } else { "by invitation" });
+        row["entered"] = json!(match member.by {
+            Some(by) if by == member.device => "founder",
+            Some(_) => "by a coordinator",
+            None => "by invitation",
+        });
         row["configuration"] = m.lineages.get(m.adopted_by(&member.device)).map(|(_, doc)| json!(doc.to_string())).unwrap_or_default();
         out.push(row);
     }
@@ -206,8 +213,14 @@ fn one(store: &Store, device: &DeviceId) -> Answered {
 pub(crate) fn alerts(store: &Store) -> Vec<String> {
     let (m, log) = (store.membership(), store.control());
     let mut out = Vec::new();
-    if !m.recoveries.is_empty() {
-        out.push(format!("the recovery words were used {} times: see `cairn devices` and ask who did it", m.recoveries.len()));
+    for op in m.recoveries.iter().filter_map(|hash| log.find(hash)) {
+        let what = match &op.body {
+            OpBody::Add(a) => format!("made {} coordinator", a.name),
+            OpBody::SetRole(s) => format!("made {} {}", store.device_name(&s.device), s.role.word()),
+            OpBody::Remove(r) => format!("removed {}", store.device_name(&r.device)),
+            _ => continue,
+        };
+        out.push(format!("the recovery words were used: they {what}"));
     }
     for hash in &m.void {
         let Some(op) = log.find(hash) else { continue };
@@ -215,7 +228,6 @@ pub(crate) fn alerts(store: &Store) -> Vec<String> {
             OpBody::Add(a) => format!("let {} in", a.name),
             OpBody::Remove(r) => format!("removed {}", store.device_name(&r.device)),
             OpBody::SetRole(s) => format!("made {} {}", store.device_name(&s.device), s.role.word()),
-            OpBody::Join(_) => format!("{} entered by an invitation that does not count", store.device_name(&op.issuer)),
             _ => continue,
         };
         out.push(format!("this does not count: {} {what}", store.device_name(&op.issuer)));
@@ -233,6 +245,9 @@ pub(crate) fn alerts(store: &Store) -> Vec<String> {
 fn verify(store: &mut Store, typed: &str, digits: &str) -> Answered {
     let device = device_of(store, typed)?;
     let plain = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+    if plain(digits).len() != 30 {
+        return Err(NodeError::input("a device has six groups of five digits: `cairn whoami` shows them there"));
+    }
     let matches = plain(digits) == plain(&device.digits());
     if matches {
         store.note_verified(&device)?;
@@ -292,6 +307,7 @@ fn accept(store: &mut Store, which: &str, through: Option<u64>) -> Answered {
     if meant.is_empty() {
         return Err(NodeError::NotFound { what: format!("quarantined batch of `{which}` (see `cairn devices quarantine`)") });
     }
+    let before = store.set_apart()?.len();
     // The last of each chain brings in all before it.
     let mut tips: Vec<&SetApart> = Vec::new();
     for s in &meant {
@@ -304,8 +320,10 @@ fn accept(store: &mut Store, which: &str, through: Option<u64>) -> Answered {
     for s in tips {
         store.accept(Tip { feed: s.feed.id, seq: s.seq, hash: s.hash })?;
     }
-    let left = store.set_apart_counts()?.0;
-    Ok(Reply::new(json!({"accepted": meant.iter().map(|s| hex(&s.hash.0)).collect::<Vec<_>>(), "quarantined": left})))
+    let still: Vec<_> = store.set_apart()?.iter().map(|s| s.hash).collect();
+    let taken: Vec<String> = meant.iter().filter(|s| !still.contains(&s.hash)).map(|s| hex(&s.hash.0)).collect();
+    let count = before.saturating_sub(still.len());
+    Ok(Reply::new(json!({"accepted": taken, "batches": count, "quarantined": store.set_apart_counts()?.0})))
 }
 
 /// `policy`: shows the project's rules, or sets one.

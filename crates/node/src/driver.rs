@@ -6,7 +6,9 @@ use crate::home::{Node, locked, now_ms};
 use cairn_contract::{Link, LinkError, ReceiveHalf, SendHalf};
 use cairn_model::DeviceId;
 use cairn_store::{Entropy, IngestStats, OsEntropy, Store};
-use cairn_sync::{Answer, CloseReason, Effect, Event, FrameReader, Hello, Host, HostSetup, Message, Request, Session, Setup, frame, limits};
+use cairn_sync::{
+    Answer, CloseReason, Effect, Event, FrameReader, Hello, Host, HostSetup, Message, Request, Session, Setup, frame, limits,
+};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -42,6 +44,8 @@ pub struct LinkReport {
     pub stats: IngestStats,
     /// Why it ended, where a reason was given.
     pub reason: Option<CloseReason>,
+    /// The other end gave it.
+    pub by_peer: bool,
     /// What broke, where it broke.
     pub lost: Option<String>,
     /// Wall time, milliseconds.
@@ -191,7 +195,7 @@ impl Line {
                         }
                     },
                     Some(Err(LinkError::Closed(n))) => {
-                        report.reason = Some(CloseReason::from_number(n));
+                        (report.reason, report.by_peer) = (Some(CloseReason::from_number(n)), true);
                         break;
                     }
                     Some(Err(e)) => {

@@ -13,7 +13,7 @@ use cairn_model::{DeviceId, hex, unhex};
 use cairn_quic::{Discovery, Endpoint, QuicLink};
 use cairn_store::{Entropy, OsEntropy, Store};
 use cairn_sync::{CloseReason, FrameReader, Guest, Step, Way, frame};
-use cairn_trust::{Code, ControlOp, DeviceKeys, InviteMode, Ticket, check_digits, code_knock_key, invitation_knock_key};
+use cairn_trust::{Code, ControlOp, DeviceKeys, InviteMode, Ticket, TicketError, check_digits, code_knock_key, invitation_knock_key};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -48,7 +48,7 @@ impl Waiting {
 /// What entering came to.
 enum Came {
     In { ops: Vec<Vec<u8>>, host: Option<DeviceId>, at: String, check: String },
-    Waits { check: String },
+    Waits,
 }
 
 /// `join`, however it was invited.
@@ -68,13 +68,23 @@ pub(crate) async fn join(home: &Home, request: &JoinRequest) -> Result<Reply, No
     } else {
         typed.to_owned()
     };
-    let ticket = Ticket::decode(&text).map_err(|e| NodeError::input(e.to_string()))?;
-    if home.has_project(&ticket.project) {
+    let ticket = Ticket::decode(&text).map_err(|e| match e {
+        TicketError::NotATicket => NodeError::input(format!(
+            "`{}` is neither a ticket (it starts with `cairn1`), nor a code (seven digits), nor a file that is here",
+            typed.chars().take(40).collect::<String>()
+        )),
+        damaged => NodeError::input(damaged.to_string()),
+    })?;
+    let again = if home.has_project(&ticket.project) { home.refused_project(&ticket.project) } else { None };
+    if home.has_project(&ticket.project) && again.is_none() {
         return Err(NodeError::Exists { what: "this project".into() });
     }
     let tells = tells(&ticket);
     if request.dry_run {
         return Ok(Reply::new(tells));
+    }
+    if let Some(node) = again {
+        return rejoin(&node, &ticket, request, tells);
     }
     if ticket.mode == InviteMode::Bearer {
         let mut reply = home.join_by_bearer(&ticket, request.device_name.as_deref())?;
@@ -82,6 +92,19 @@ pub(crate) async fn join(home: &Home, request: &JoinRequest) -> Result<Reply, No
         return Ok(reply);
     }
     by_ticket(home, request, &ticket, &text).await
+}
+
+/// The ticket before did not count: what was recorded under it stays, and counts by the new one from the next batch on.
+fn rejoin(node: &Node, ticket: &Ticket, request: &JoinRequest, tells: serde_json::Value) -> Result<Reply, NodeError> {
+    if ticket.mode != InviteMode::Bearer {
+        return Err(NodeError::input("to enter again a ticket that works at once is needed: `cairn invite` without options"));
+    }
+    let mut store = node.store();
+    let name = request.device_name.clone().unwrap_or_else(|| store.device_name(&store.device()));
+    store.rejoin(ticket, &name)?;
+    let mut reply = Reply::new(json!({"device": store.device().to_string(), "state": "active", "again": true}));
+    merge(&mut reply.data, &tells);
+    Ok(reply)
 }
 
 /// What the newcomer should know before it acts.
@@ -105,8 +128,9 @@ async fn by_ticket(home: &Home, request: &JoinRequest, ticket: &Ticket, text: &s
     let keys = home.keys()?;
     let name = request.device_name.clone().unwrap_or_else(host_name);
     let join = ControlOp::join(&keys, &ticket.project, ticket.invite, &name, &ticket.invitation_keys(), None);
+    let asked = home.waiting_for(&ticket.project).filter(|w| w.ticket == text).map(|w| w.join);
     let addresses: Vec<String> = request.via.iter().chain(&ticket.addresses).cloned().collect();
-    let waiting = Waiting { ticket: text.to_owned(), join: hex(&join.bytes), addresses };
+    let waiting = Waiting { ticket: text.to_owned(), join: asked.unwrap_or_else(|| hex(&join.bytes)), addresses };
     let look = Duration::from_secs(request.timeout_s.unwrap_or(LOOK_S));
     let came = ask(&keys, ticket, &waiting, look).await;
     let mut reply = match came {
@@ -117,9 +141,9 @@ async fn by_ticket(home: &Home, request: &JoinRequest, ticket: &Ticket, text: &s
             reply
         }
         Err(e) => return Err(e),
-        Ok(Came::Waits { check }) => {
+        Ok(Came::Waits) => {
             home.keep_waiting(&ticket.project, &ticket.tells.project, &waiting)?;
-            let mut reply = Reply::new(json!({"device": keys.device().to_string(), "state": "pending", "check": check}));
+            let mut reply = Reply::new(json!({"device": keys.device().to_string(), "state": "pending"}));
             reply.warnings.push("a coordinator must approve this device; then `cairn sync` enters".into());
             reply
         }
@@ -138,11 +162,9 @@ pub(crate) async fn ask_again(home: &Home, folder: &Path, targets: &[String], lo
     waiting.addresses = typed.chain(waiting.addresses).collect();
     let keys = home.keys()?;
     let mut reply = match ask(&keys, &ticket, &waiting, Duration::from_secs(look_s.unwrap_or(LOOK_S))).await? {
-        Came::Waits { check } => {
+        Came::Waits => {
             home.keep_waiting(&ticket.project, &ticket.tells.project, &waiting)?;
-            return Err(NodeError::NotAllowed {
-                message: format!("a coordinator must approve this device first (its check digits: {check})"),
-            });
+            return Err(NodeError::not_allowed("a coordinator must approve this device first", crate::serve::APPROVE));
         }
         Came::In { ops, host, at, check } => entered(home, &keys, &ticket, ops, host, &at, &check)?,
     };
@@ -187,7 +209,7 @@ async fn ask(keys: &DeviceKeys, ticket: &Ticket, waiting: &Waiting, look: Durati
                 let host = Some(link.0.info().peer);
                 match converse(link, Way::Ticket(key, join.clone()), |_| None).await {
                     Ok(End::Welcome(ops, check)) => return Ok(Came::In { ops, host, at: address.to_string(), check }),
-                    Ok(End::Pending(check)) => return Ok(Came::Waits { check }),
+                    Ok(End::Pending) => return Ok(Came::Waits),
                     Err(e) => last = e,
                 }
             }
@@ -263,7 +285,7 @@ async fn dial(keys: &DeviceKeys, address: SocketAddr, only: Option<DeviceId>, ke
 
 enum End {
     Welcome(Vec<Vec<u8>>, String),
-    Pending(String),
+    Pending,
 }
 
 /// Drives a guest over one link. `invited` is asked for the join that goes with a ticket that came by code.
@@ -296,8 +318,8 @@ async fn converse<L: Link>(link: (L, Endpoint), way: Way, mut invited: impl FnMu
                     None => end = Some(Err(NodeError::Exists { what: "this project".into() })),
                 },
                 Step::Welcome(ops) => end = Some(Ok(End::Welcome(ops, check.clone()))),
-                Step::Pending => end = Some(Ok(End::Pending(check.clone()))),
-                Step::Close(reason) => end = Some(Err(NodeError::NotAllowed { message: reason.to_string() })),
+                Step::Pending => end = Some(Ok(End::Pending)),
+                Step::Close(reason) => end = Some(Err(refused(reason))),
             }
         }
         if let Some(end) = end {
@@ -325,11 +347,20 @@ async fn next_frame(rx: &mut impl ReceiveHalf, reader: &mut FrameReader) -> Resu
     }
 }
 
+fn refused(reason: CloseReason) -> NodeError {
+    let remedy = match reason {
+        CloseReason::WrongCode => "ask for a new code",
+        CloseReason::InvitationEnded => "ask for a new invitation",
+        _ => crate::serve::APPROVE,
+    };
+    NodeError::not_allowed(reason.to_string(), remedy)
+}
+
 fn refusal(e: &cairn_contract::LinkError, target: &str) -> NodeError {
     match e {
         cairn_contract::LinkError::Closed(n) => match CloseReason::from_number(*n) {
             reason @ (CloseReason::InvitationEnded | CloseReason::WrongCode | CloseReason::Pending | CloseReason::NotMember) => {
-                NodeError::NotAllowed { message: reason.to_string() }
+                refused(reason)
             }
             reason => NodeError::Mismatch { message: reason.to_string() },
         },

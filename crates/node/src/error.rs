@@ -62,6 +62,8 @@ pub enum NodeError {
     NotAllowed {
         /// What and why.
         message: String,
+        /// What to do.
+        remedy: String,
     },
     /// Another configuration, project or protocol.
     #[error("{message}")]
@@ -104,6 +106,10 @@ pub enum NodeError {
 }
 
 impl NodeError {
+    pub(crate) fn not_allowed(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        NodeError::NotAllowed { message: message.into(), remedy: remedy.into() }
+    }
+
     pub(crate) fn input(message: impl Into<String>) -> Self {
         NodeError::Input { message: message.into() }
     }
@@ -122,9 +128,17 @@ impl From<StoreError> for NodeError {
             StoreError::Missing(path) => NodeError::NoProject { home: path.display().to_string() },
             StoreError::Edit(_) | StoreError::Source(_) | StoreError::DocumentSize { .. } => NodeError::Input { message },
             StoreError::NotFound(id) => NodeError::NotFound { what: format!("observation {id}") },
-            StoreError::Role { .. } | StoreError::Removed { .. } | StoreError::Control(_) | StoreError::NoKeys => {
-                NodeError::NotAllowed { message }
+            StoreError::Role { act, .. } => {
+                let writes = act.contains("observations") || act.contains("configuration");
+                let other_role = "a coordinator can give this device another role: `cairn devices role`";
+                NodeError::not_allowed(message, if writes { other_role } else { "ask a coordinator: see `cairn devices`" })
             }
+            StoreError::Removed { .. } => NodeError::not_allowed(message, "a coordinator can let it in again: `cairn devices approve`"),
+            StoreError::Senior { .. } => {
+                NodeError::not_allowed(message, "only a coordinator senior to it can, or the recovery words: `cairn devices recover`")
+            }
+            StoreError::NoKeys => NodeError::not_allowed(message, "try again through another device"),
+            StoreError::Control(_) => NodeError::Input { message },
             StoreError::Newer { .. } => NodeError::Mismatch { message },
             _ => NodeError::Store { message },
         }

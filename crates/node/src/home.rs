@@ -192,6 +192,28 @@ impl Home {
         blocking(crate::entering::join(self, join))
     }
 
+    /// The store of a project that is here, if its members did not count this device's ticket: it may enter by another.
+    pub(crate) fn refused_project(&self, project: &ProjectId) -> Option<Node> {
+        let folder = self.folder_of(project);
+        let name = folder.file_name()?.to_string_lossy().into_owned();
+        let node = Node::open(self, Some(&name)).ok()?;
+        let refused = node.store().is_refused().unwrap_or(false);
+        refused.then_some(node)
+    }
+
+    /// This device and all its projects, each as it answers for itself.
+    pub fn whoami(&self, ask: impl Fn(&str) -> Result<Reply, NodeError>) -> Result<Reply, NodeError> {
+        let device = self.keys()?.device();
+        let (mut projects, mut name) = (Vec::new(), serde_json::Value::Null);
+        for (path, _) in self.projects()? {
+            let id = path.file_name().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
+            let reply = ask(&id)?;
+            projects.extend(reply.data["projects"].as_array().into_iter().flatten().cloned());
+            name = reply.data["name"].clone();
+        }
+        Ok(Reply::new(json!({"device": device.to_string(), "digits": device.digits(), "name": name, "projects": projects})))
+    }
+
     /// Enters by a bearer ticket: works with nobody reachable.
     pub(crate) fn join_by_bearer(&self, ticket: &Ticket, name: Option<&str>) -> Result<Reply, NodeError> {
         let mut log = cairn_trust::Log::new(ticket.project);
@@ -211,6 +233,11 @@ impl Home {
             Ok(store.project())
         })?;
         Ok(Reply::new(json!({"project": project.to_string(), "device": device.to_string(), "name": genesis.name, "state": "active"})))
+    }
+
+    /// The request to enter a project that waits.
+    pub(crate) fn waiting_for(&self, project: &ProjectId) -> Option<crate::entering::Waiting> {
+        crate::entering::Waiting::read(&self.folder_of(project))
     }
 
     /// Keeps a request to enter that waits for approval.
@@ -298,8 +325,31 @@ pub struct LetIn {
     pub device: String,
     /// Its display name.
     pub name: String,
-    /// Six digits that the newcomer shows too.
+    /// Six digits that the newcomer shows too; empty for one that was approved.
     pub check: String,
+}
+
+/// What people at a serving device should hear of.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Heard {
+    /// A device entered.
+    LetIn(LetIn),
+    /// A device asks to enter.
+    Asks,
+    /// A code was tried and was not the one shown.
+    WrongCode,
+    /// A device that proved the project may not exchange observations now.
+    TurnedAway {
+        /// Its display name.
+        name: String,
+        /// In a word.
+        state: String,
+        /// Why.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
 }
 
 /// One open project.
@@ -311,8 +361,8 @@ pub struct Node {
     pub(crate) doors: Doors,
     /// Devices that proved the project and were turned away, with the reason.
     pub(crate) turned_away: Arc<Mutex<BTreeMap<DeviceId, TurnedAway>>>,
-    /// Devices that were let in while somebody waits for them.
-    pub(crate) let_in: tokio::sync::broadcast::Sender<LetIn>,
+    /// What people at this device should hear of.
+    pub(crate) heard: tokio::sync::broadcast::Sender<Heard>,
     folder: PathBuf,
     holder: PathBuf,
 }
@@ -333,11 +383,11 @@ impl Node {
         let holder = files.holder();
         fs::write(&holder, format!("process {} ({})", std::process::id(), home.program)).map_err(|e| NodeError::file(&holder, e))?;
         let (changed, _) = tokio::sync::broadcast::channel(16);
-        let (let_in, _) = tokio::sync::broadcast::channel(16);
+        let (heard, _) = tokio::sync::broadcast::channel(64);
         let doors = Doors::default();
         doors.refresh(&store);
         let (listening, turned_away) = Default::default();
-        Ok(Self { store: Arc::new(Mutex::new(store)), changed, listening, doors, turned_away, let_in, folder, holder })
+        Ok(Self { store: Arc::new(Mutex::new(store)), changed, listening, doors, turned_away, heard, folder, holder })
     }
 
     /// Where this device listens.

@@ -31,7 +31,7 @@ mod writing;
 pub use desk::{Tally, answer};
 pub use driver::{LinkReport, Progress, run_link};
 pub use error::NodeError;
-pub use home::{Home, LetIn, Node, now_ms};
+pub use home::{Heard, Home, LetIn, Node, now_ms};
 pub use network::peers_near;
 pub use request::{
     AddRequest, ConfigRequest, DeviceRequest, EditRequest, ExportRequest, ImportRequest, InviteRequest, JoinRequest, ListRequest,

@@ -3,7 +3,7 @@
 use crate::NodeError;
 use crate::door::{closed, is_announced, knock_with};
 use crate::driver::{LinkReport, Progress, run_link};
-use crate::home::{Node, TurnedAway, now_ms};
+use crate::home::{Heard, Node, TurnedAway, now_ms};
 use crate::request::{Reply, SyncRequest};
 use cairn_model::DeviceId;
 use cairn_quic::{Discovery, Endpoint, Found};
@@ -173,22 +173,50 @@ fn gate(node: &Node, other: Option<DeviceId>) -> (String, &'static str) {
     }
 }
 
-/// Remembers a device that proved the project and may not exchange observations now, and forgets one that may again.
+/// Remembers a device that proved the project and may not exchange observations now, and forgets one that may again. People
+/// at a serving device hear of it.
 pub(crate) fn note_turned_away(node: &Node, report: &LinkReport) {
+    let hear = |heard: Heard| drop(node.heard.send(heard));
+    match report.reason {
+        Some(CloseReason::Pending) if !report.by_peer => return hear(Heard::Asks),
+        Some(CloseReason::WrongCode) if !report.by_peer => return hear(Heard::WrongCode),
+        _ => {}
+    }
     let Some(device) = report.device.filter(|_| report.let_in.is_none()) else { return };
     let state = state(report, false);
+    // Only a hint: what others think of this device is asked of them again at the next sync.
+    node.store().note_refused(state == "not-a-member" && report.by_peer).ok();
+    let mut all = node.turned_away.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let reason = match (state, report.reason) {
         ("gated", _) => gate(node, Some(device)).0,
-        ("not-a-member" | "removed" | "mismatch", Some(reason)) => reason.to_string(),
-        ("synced", _) => {
-            node.turned_away.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&device);
+        ("not-a-member", _) if report.by_peer => {
+            "the devices of the project do not count this one: its ticket was used up or revoked".into()
+        }
+        ("not-a-member", _) => "it is not a member: its ticket was used up or revoked, or it was never let in".into(),
+        ("removed", _) if !report.by_peer => "it was removed from the project".into(),
+        ("removed" | "mismatch", Some(reason)) => reason.to_string(),
+        _ => {
+            all.remove(&device);
             return;
         }
-        _ => return,
     };
-    let mut all = node.turned_away.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let news = all.get(&device).is_none_or(|t| t.state != state);
     if all.len() < TURNED_AWAY || all.contains_key(&device) {
-        all.insert(device, TurnedAway { state, reason, at_ms: now_ms() });
+        all.insert(device, TurnedAway { state, reason: reason.clone(), at_ms: now_ms() });
+    }
+    drop(all);
+    if news {
+        let name = node.store().device_name(&device);
+        hear(Heard::TurnedAway { name, state: state.into(), reason, remedy: remedy(state).into() });
+    }
+}
+
+fn remedy(state: &str) -> &'static str {
+    match state {
+        "gated" => "both devices must work with the project's latest configuration: `cairn config adopt`",
+        "removed" => "a coordinator can let it in again: `cairn devices approve`",
+        "not-a-member" => "give it a new ticket: `cairn invite` here, `cairn join` there",
+        _ => "install the newest cairn on both devices",
     }
 }
 
@@ -196,12 +224,7 @@ pub(crate) fn note_turned_away(node: &Node, report: &LinkReport) {
 pub(crate) fn turned_away(node: &Node, store: &cairn_store::Store) -> Vec<Value> {
     let all = node.turned_away.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let row = |(device, t): (&DeviceId, &TurnedAway)| {
-        let remedy = match t.state {
-            "gated" => "both devices must work with the project's latest configuration: `cairn config adopt`",
-            "removed" => "a coordinator can let it in again: `cairn devices approve`",
-            "not-a-member" => "invite it: `cairn invite`",
-            _ => "install the newest cairn on both devices",
-        };
+        let remedy = remedy(t.state);
         let at = cairn_model::Instant::from_unix_ms(t.at_ms).map(|i| i.to_rfc3339());
         json!({"device": device.to_string(), "name": store.device_name(device), "state": t.state, "reason": t.reason, "remedy": remedy, "met": at})
     };
@@ -219,6 +242,7 @@ fn row(node: &Node, typed: &str, report: &LinkReport, probe: bool) -> Value {
         "sent": {"batches": p.sent, "bytes": p.sent_bytes},
         "received": {"batches": p.received, "bytes": p.received_bytes},
         "observations": {"new": report.stats.new, "changed": report.stats.changed, "deleted": report.stats.deleted},
+        "set_apart": report.stats.set_apart,
         "wire_bytes": p.wire_bytes,
         "round_trips": p.round_trips,
         "ms": report.ms,
@@ -240,6 +264,18 @@ fn row(node: &Node, typed: &str, report: &LinkReport, probe: bool) -> Value {
         let there = report.device.map(|d| format!("{} was removed from the project", store.device_name(&d)));
         out["message"] = json!(own.or(there).unwrap_or_else(|| CloseReason::Removed.to_string()));
         out["remedy"] = json!("a coordinator can let a removed device in again: `cairn devices approve DEVICE`");
+    } else if out["state"] == "not-a-member" {
+        let (message, remedy) = if report.by_peer {
+            (
+                "the devices of this project do not count this one: its ticket was used up or revoked",
+                "ask for a new ticket and `cairn join` again: nothing recorded here is lost",
+            )
+        } else {
+            ("the device there is no member of this project", "give it a ticket: `cairn invite`")
+        };
+        (out["message"], out["remedy"]) = (json!(message), json!(remedy));
+    } else if out["state"] == "unreached" {
+        out["message"] = json!(format!("nobody of this project answered at {typed}"));
     } else if out["state"] == "would-join" {
         out["message"] = json!("the other device does not know this one yet; the first sync tells it");
     } else if let Some(reason) = report.reason.filter(|r| *r != CloseReason::Done) {

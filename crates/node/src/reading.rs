@@ -60,11 +60,20 @@ fn bbox(text: &str) -> Result<Bbox, NodeError> {
     Ok(Bbox { west, south, east, north })
 }
 
+/// What this device is, in a word, as far as it knows.
+fn standing(store: &Store) -> Result<&'static str, NodeError> {
+    Ok(match store.still_in() {
+        Err(_) => "removed",
+        Ok(()) if store.is_refused()? => "not-counted",
+        Ok(()) => "active",
+    })
+}
+
 pub(crate) fn whoami(node: &Node) -> Answered {
     let store = node.store();
     let genesis = store.genesis()?;
     let role = store.membership().role(&store.device()).map(|r| r.word());
-    let state = if store.still_in().is_err() { "removed" } else { "active" };
+    let state = standing(&store)?;
     let project = json!({"project": store.project().to_string(), "name": genesis.name, "role": role, "state": state});
     let digits = store.device().digits();
     Ok(Reply::new(
@@ -138,14 +147,19 @@ pub(crate) fn status(node: &Node) -> Answered {
         "quarantined": quarantined,
         "waiting": waiting,
         "asking_to_enter": asking,
-        "state": if store.still_in().is_err() { "removed" } else { "active" },
+        "state": standing(&store)?,
         "frontier": show::frontier(&store)?,
     }));
     if shown.is_none() {
         reply.warnings.push("the configuration has not arrived yet: sync once with a member".into());
     }
-    if let Err(e) = store.still_in() {
-        reply.warnings.push(e.to_string());
+    match store.still_in() {
+        Err(e) => reply.warnings.push(e.to_string()),
+        Ok(()) if store.is_refused()? => reply.warnings.push(
+            "the devices of this project do not count this one: ask for a new ticket and `cairn join` again; nothing recorded here is lost"
+                .into(),
+        ),
+        Ok(()) => {}
     }
     if quarantined > 0 {
         reply

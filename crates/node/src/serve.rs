@@ -3,7 +3,7 @@
 use crate::door::knock_with;
 use crate::driver::{Progress, run_link};
 use crate::entering::{Waiting, ask_again};
-use crate::home::{Home, LetIn, Node, blocking};
+use crate::home::{Heard, Home, LetIn, Node, blocking};
 use crate::network::{is_ours, peers_near, sync};
 use crate::request::{Reply, Request};
 use crate::{NodeError, network};
@@ -28,6 +28,8 @@ const REQUEST_BYTES: u64 = 4 << 20;
 /// Before a device that was found and lost is dialled again.
 const REDIAL: Duration = Duration::from_secs(10);
 
+/// What somebody else must do.
+pub(crate) const APPROVE: &str = "ask a coordinator to run `cairn devices approve`, then `cairn sync` here";
 /// How soon an announcement follows a new invitation.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// What a guest that has used the code may take for its last step.
@@ -54,20 +56,20 @@ fn socket_path(folder: &Path) -> PathBuf {
     folder.join("serve.sock")
 }
 
-/// Serves until `stop` ends. `ready` is told the address with its real port, `tell` every device that is let in.
+/// Serves until `stop` ends. `ready` is told the address with its real port, `tell` what people should hear of.
 pub async fn serve(
     node: Node,
     options: ServeOptions,
     ready: impl FnOnce(serde_json::Value),
-    tell: impl Fn(&LetIn),
+    tell: impl Fn(&Heard),
     stop: impl Future<Output = ()>,
 ) -> Result<(), NodeError> {
     let node = Arc::new(node);
-    let mut let_in = node.let_in.subscribe();
+    let mut heard = node.heard.subscribe();
     let telling = async {
         loop {
-            match let_in.recv().await {
-                Ok(entered) => tell(&entered),
+            match heard.recv().await {
+                Ok(heard) => tell(&heard),
                 Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => std::future::pending().await,
             }
@@ -87,8 +89,8 @@ pub async fn serve(
 pub enum Live<'a> {
     /// The ticket or code, to be shown.
     Shown(&'a Reply),
-    /// A device was let in.
-    LetIn(&'a LetIn),
+    /// What people should hear of.
+    Heard(&'a Heard),
 }
 
 /// Shows a QR or a code, serves until a device has entered by it, and gives what `invite` gave with that device.
@@ -100,7 +102,7 @@ pub async fn invite_live(
     stop: impl Future<Output = ()>,
 ) -> Result<Reply, NodeError> {
     let node = Arc::new(node);
-    let mut let_in = node.let_in.subscribe();
+    let mut heard = node.heard.subscribe();
     let (ready_tx, ready_rx) = tokio::sync::oneshot::channel();
     let uses = request.uses.max(1);
     let outcome = std::cell::RefCell::new(None);
@@ -122,9 +124,13 @@ pub async fn invite_live(
         while entered.len() < uses as usize {
             let spent = reply.data.get("code").is_some() && node.doors.code().is_none() && entered.is_empty();
             tokio::select! {
-                Ok(device) = let_in.recv() => {
-                    tell(Live::LetIn(&device));
-                    entered.push(json!(device));
+                Ok(news) = heard.recv() => {
+                    tell(Live::Heard(&news));
+                    match news {
+                        Heard::LetIn(device) => entered.push(json!(device)),
+                        Heard::WrongCode => break,
+                        _ => {}
+                    }
                 }
                 () = &mut until => break,
                 () = tokio::time::sleep(Duration::from_millis(200)), if !spent => {}
@@ -201,9 +207,14 @@ async fn accept_links(node: &Arc<Node>, endpoint: &Arc<Endpoint>) {
                 let number = node.store().next_sync().ok();
                 let report = run_link(&node, link, true, false, number, &|_| {}).await;
                 if let (Some(check), Some(device)) = (report.let_in, report.device) {
-                    let name = node.store().device_name(&device);
+                    let (name, approved) = {
+                        let store = node.store();
+                        (store.device_name(&device), store.membership().members.get(&device).is_some_and(|m| m.by.is_some()))
+                    };
+                    // Who was approved entered in two steps, over two channels: there are no common digits.
+                    let check = if approved { String::new() } else { check };
                     // Nobody listens unless somebody waits for a guest.
-                    node.let_in.send(LetIn { device: device.to_string(), name, check }).ok();
+                    node.heard.send(Heard::LetIn(LetIn { device: device.to_string(), name, check })).ok();
                 }
             }
             drop(place);
@@ -357,9 +368,9 @@ impl Client {
                 let warnings = vec!["a coordinator must approve this device; `cairn sync` asks again".to_owned()];
                 Ok(Some(Reply { data, warnings, ..Reply::default() }))
             }
-            _ => Err(NodeError::NotAllowed {
-                message: format!("this device asked to enter `{name}` and waits for a coordinator's approval"),
-            }),
+            _ => {
+                Err(NodeError::not_allowed(format!("this device asked to enter `{name}` and waits for a coordinator's approval"), APPROVE))
+            }
         }
     }
 

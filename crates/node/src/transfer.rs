@@ -320,8 +320,8 @@ pub(crate) fn config(node: &Node, request: &ConfigRequest) -> Answered {
 /// A ticket for anyone, for ever: only in an open project.
 fn public_ticket(store: &mut Store) -> Result<String, NodeError> {
     if !store.membership().open() {
-        let message = "this project is entered by invitation: `cairn policy join open` opens it to everyone who has the file".to_owned();
-        return Err(NodeError::NotAllowed { message });
+        let remedy = "`cairn policy join open` opens it to everyone who has the file";
+        return Err(NodeError::not_allowed("this project is entered by invitation", remedy));
     }
     Ok(store.invite(cairn_trust::Role::Member, u32::MAX, cairn_trust::InviteMode::Bearer, Vec::new())?.encode())
 }

@@ -136,7 +136,13 @@ impl Mem {
 
 /// An operation of `issuer` on top of everything that is known. Where there are more heads than one operation may name (many
 /// devices joined and nobody said anything since), some that say nothing new are written first and gather them.
-pub(crate) fn say_as(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, issuer: Issuer<'_>, body: OpBody) -> Result<ControlOp, StoreError> {
+pub(crate) fn say_as(
+    t: &mut Tables<'_>,
+    mem: &mut Mem,
+    ctx: &mut Ctx<'_>,
+    issuer: Issuer<'_>,
+    body: OpBody,
+) -> Result<ControlOp, StoreError> {
     while mem.membership.heads.len() > limits::CONTROL_HEADS {
         let own = mem.membership.members.get(&mem.device).map(|m| m.grant);
         let few = mem.membership.heads.iter().copied().filter(|h| Some(*h) != own).take(limits::CONTROL_HEADS - 1);
@@ -351,7 +357,45 @@ impl Store {
         }
         let grants: Vec<ControlHash> = m.rights.get(peer).into_iter().flatten().map(|r| r.grant).collect();
         let needed: Vec<ControlOp> = log.ops().filter(|op| log.sees(&grants, &op.hash)).cloned().collect();
-        Ok(self.add_control(&needed)?.new)
+        let new = self.add_control(&needed)?.new;
+        if new > 0 {
+            self.build_on_joins()?;
+        }
+        Ok(new)
+    }
+
+    /// A coordinator that met a newcomer says something that builds on its join: whoever else used the same ticket comes too
+    /// late, whatever its hash.
+    fn build_on_joins(&mut self) -> Result<(), StoreError> {
+        let lineage = self.lineage()?;
+        if self.mem.membership.role(&self.mem.device) == Some(Role::Coordinator) {
+            self.write(|t, mem, ctx| say(t, mem, ctx, OpBody::Adopt(lineage)))?;
+        }
+        Ok(())
+    }
+
+    /// Enters once more, by another bearer ticket: the one before did not count. Gives what was written here a right.
+    pub fn rejoin(&mut self, ticket: &cairn_trust::Ticket, name: &str) -> Result<(), StoreError> {
+        let join = ControlOp::join(
+            &self.keys,
+            &self.mem.project,
+            ticket.invite,
+            name,
+            &ticket.invitation_keys(),
+            ticket.epochs.last().map(EpochKey::id),
+        );
+        let (mut ops, keys) = (ticket.ops.clone(), ticket.epochs.clone());
+        ops.push(join);
+        self.write(|t, mem, ctx| {
+            crate::local::cut(t, mem, ctx, 0)?;
+            let mut ring = (*mem.ring).clone();
+            ring.keys.extend(keys.into_iter().filter(|k| !mem.epochs.contains_key(&k.id())));
+            save_ring(t, ctx.keys, ctx.entropy, &ring)?;
+            mem.epochs = Arc::new(ring.keys.iter().map(|k| (k.id(), k.clone())).collect());
+            mem.ring = Arc::new(ring);
+            put_ops(t, mem, ctx, ops)
+        })?;
+        self.note_refused(false)
     }
 
     /// `true` if the control log as it is here lets the device in.
@@ -451,10 +495,11 @@ impl Store {
             return Ok(Entrance::Ended);
         }
         self.add_control(std::slice::from_ref(&op))?;
-        let m = &self.mem.membership;
-        if m.members.contains_key(peer) {
+        if self.is_member(peer) {
+            self.build_on_joins()?;
             return self.welcome(now_ms);
         }
+        let m = &self.mem.membership;
         let waits = m.pending.iter().any(|p| p.device == *peer && !p.refused) && !m.former.contains_key(peer);
         Ok(if waits { Entrance::Pending } else { Entrance::Ended })
     }

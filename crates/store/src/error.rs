@@ -59,6 +59,12 @@ pub enum StoreError {
         /// Why, in a word.
         mode: &'static str,
     },
+    /// Only a senior coordinator may do that.
+    #[error("{name} is a coordinator, and at least as senior as this device")]
+    Senior {
+        /// Display name of the device meant.
+        name: String,
+    },
     /// The read keys have not arrived.
     #[error("no read key for this device is among what arrived")]
     NoKeys,

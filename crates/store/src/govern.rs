@@ -40,6 +40,11 @@ impl Store {
         Ok(op)
     }
 
+    /// An error if this device may not invite.
+    pub fn may_invite(&self) -> Result<(), StoreError> {
+        self.governs("invite devices")
+    }
+
     /// An invitation and its ticket. The invitation is durable before the ticket exists.
     pub fn invite(&mut self, role: Role, uses: u32, mode: InviteMode, addresses: Vec<String>) -> Result<Ticket, StoreError> {
         self.governs("invite devices")?;
@@ -153,6 +158,17 @@ impl Store {
     pub fn set_role(&mut self, device: &DeviceId, role: Role) -> Result<(), StoreError> {
         self.governs("change roles")?;
         let before = self.mem.membership.role(device).ok_or_else(|| self.no_member(device))?;
+        let own = *device == self.mem.device;
+        if !own && !self.is_senior(&self.mem.device, device) {
+            return Err(self.senior(device));
+        }
+        if before == role {
+            return Ok(());
+        }
+        if before == Role::Coordinator {
+            self.not_the_last(device)?;
+        }
+        self.cut(0)?;
         let cuts = self.cuts(device, None)?;
         let raises = role == Role::Coordinator && before != Role::Coordinator;
         let parents = if raises { self.about(device)? } else { Vec::new() };
@@ -170,15 +186,19 @@ impl Store {
         if self.mem.membership.role(device) == Some(role) { Ok(()) } else { Err(self.senior(device)) }
     }
 
+    /// A project must not be left without a coordinator: only the recovery words would help.
+    fn not_the_last(&self, device: &DeviceId) -> Result<(), StoreError> {
+        let others = self.mem.membership.members.values().any(|m| m.device != *device && m.role == Role::Coordinator);
+        let last = || StoreError::Control("this is the only coordinator: make another device one first (`cairn devices role`)".into());
+        if others { Ok(()) } else { Err(last()) }
+    }
+
     fn no_member(&self, device: &DeviceId) -> StoreError {
         StoreError::Control(format!("{} does not belong to the project", self.device_name(device)))
     }
 
     fn senior(&self, device: &DeviceId) -> StoreError {
-        StoreError::Control(format!(
-            "{} is a coordinator as senior as this one or more: only a senior, or the recovery words, can do that",
-            self.device_name(device)
-        ))
+        StoreError::Senior { name: self.device_name(device) }
     }
 
     /// `true` if an operation of `device` about `other` would count.
@@ -204,8 +224,12 @@ impl Store {
         } else {
             self.governs("remove devices")?;
         }
-        if self.mem.membership.role(device).is_none() {
+        let former = self.mem.membership.former.contains_key(device) && matches!(how, Removal::CompromisedSince(_));
+        if self.mem.membership.role(device).is_none() && !former {
             return Err(self.no_member(device));
+        }
+        if own && self.mem.membership.role(device) == Some(Role::Coordinator) {
+            self.not_the_last(device)?;
         }
         if !own && !self.is_senior(&self.mem.device, device) {
             return Err(self.senior(device));
@@ -213,7 +237,9 @@ impl Store {
         self.prepare(0)?;
         let unsynced = self.coverage()?.unsynced;
         if own && unsynced > 0 {
-            return Err(StoreError::Control(format!("{unsynced} changes made here are on no other device yet: sync once more, then leave")));
+            return Err(StoreError::Control(format!(
+                "{unsynced} changes made here are on no other device yet: sync once more, then leave"
+            )));
         }
         let (mode, cuts) = match how {
             Removal::Everything(mode) => (mode, self.cuts(device, None)?),
@@ -229,6 +255,11 @@ impl Store {
 
     /// What is here of a device's feeds; of its latest, only what lies before `since`.
     fn cuts(&self, device: &DeviceId, since: Option<u64>) -> Result<Vec<Tip>, StoreError> {
+        let last = self.mem.feeds.iter().rev().find(|f| f.device == *device && f.seq > 0).map_or(0, |f| f.seq);
+        if since.is_some_and(|s| s < 1 || s > last) {
+            let name = self.device_name(device);
+            return Err(StoreError::Control(format!("the batches of {name} here are numbered 1 to {last}: name one of these")));
+        }
         let v = self.view()?;
         let mut cuts = Vec::new();
         let feeds = self.mem.feeds.iter().enumerate().filter(|(_, f)| f.device == *device && f.seq >= f.base && f.seq > 0);
@@ -279,7 +310,9 @@ impl Store {
         }
         self.prepare(0)?;
         let cuts = remove.iter().map(|d| Ok((*d, self.cuts(d, None)?))).collect::<Result<Vec<_>, StoreError>>()?;
-        let name = self.mem.membership.members.get(&self.mem.device).map_or(device_name.to_owned(), |m| m.name.clone());
+        let m = &self.mem.membership;
+        let known = m.members.get(&self.mem.device).map(|m| &m.name).or(m.former.get(&self.mem.device).map(|f| &f.name));
+        let name = known.cloned().unwrap_or_else(|| device_name.to_owned());
         let add = Add { device: self.mem.device, name, agreement_key: self.keys.agreement_key(), role: Role::Coordinator };
         self.write(|t, mem, ctx| {
             say_as(t, mem, ctx, Issuer::Recovery(words), OpBody::Add(add))?;

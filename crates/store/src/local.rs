@@ -80,6 +80,11 @@ impl OpenBatch {
         out
     }
 
+    /// Time of the last change, for a cut that no person asked for.
+    fn last_ms(&self) -> i64 {
+        self.changes.last().and_then(|c| Change::parse(&c.bytes).ok()).map_or(0, |c| c.time_ms)
+    }
+
     fn clear(&mut self) {
         self.changes.clear();
         self.bytes = 0;
@@ -352,6 +357,7 @@ fn cut_unit(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, now_ms: i64, l
     if mem.open.changes.is_empty() {
         return Ok(());
     }
+    let now_ms = if now_ms == 0 { mem.open.last_ms() } else { now_ms };
     let unit = match &mut mem.open.import {
         Some((id, index)) => {
             *index += 1;

@@ -108,6 +108,26 @@ impl Store {
         })
     }
 
+    /// Remembers whether members count this device's ticket: they may know that it was used up or revoked.
+    pub fn note_refused(&mut self, refused: bool) -> Result<(), StoreError> {
+        if self.is_refused()? == refused {
+            return Ok(());
+        }
+        self.write(|t, _, _| {
+            if refused {
+                t.meta.insert("refused", &[][..])?;
+            } else {
+                t.meta.remove("refused")?;
+            }
+            Ok(())
+        })
+    }
+
+    /// `true` if the last member met does not count this device as one.
+    pub fn is_refused(&self) -> Result<bool, StoreError> {
+        Ok(self.view()?.meta.get("refused")?.is_some())
+    }
+
     /// Remembers that people compared a device's digits.
     pub fn note_verified(&mut self, device: &DeviceId) -> Result<(), StoreError> {
         self.write(|t, _, _| {

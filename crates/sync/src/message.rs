@@ -43,7 +43,7 @@ pub enum CloseReason {
     #[error("this invitation lets nobody in any more: it is used up or was revoked, or the request was refused")]
     InvitationEnded = 9,
     /// Not the code that is shown there; it is used up now.
-    #[error("wrong code; it is used up now, ask for a new one")]
+    #[error("wrong code; it is used up now")]
     WrongCode = 10,
 }
 

@@ -330,7 +330,7 @@ impl<'a> Pass<'a> {
     }
 
     fn settle_former(&self, out: &mut Membership, device: &DeviceId, grants: &[Grant], ends: &[&Ender]) {
-        let (Some(grant), Some(end)) = (grants.iter().find(|g| g.enters), ends.iter().min_by_key(|e| self.log.rank(e.op))) else { return };
+        let (Some(grant), Some(end)) = (grants.iter().find(|g| g.enters), ends.iter().max_by_key(|e| self.log.rank(e.op))) else { return };
         let Ended { op, mode, .. } = self.ended(end);
         let (name, _) = self.identity(device, grant.op);
         let (mode, by) = (mode.unwrap_or(RemoveMode::Left), self.log.op(end.op).issuer);
@@ -421,7 +421,9 @@ impl<'a> Pass<'a> {
             let OpBody::Invite(invite) = &op.body else { continue };
             let held = &self.invites[n];
             let ended = !held.kills.is_empty() && !held.kills.iter().all(|k| self.log.is_ancestor(*k, *n));
-            let used = self.used.get(n).copied().unwrap_or(0);
+            let approved =
+                || self.requests.iter().filter(|(j, i)| i == n && out.members.contains_key(&self.log.op(*j).issuer)).count() as u32;
+            let used = if invite.mode == InviteMode::Approve { approved() } else { self.used.get(n).copied().unwrap_or(0) };
             out.invitations.push(Invitation {
                 op: op.hash,
                 issuer: op.issuer,
