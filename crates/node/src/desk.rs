@@ -33,34 +33,10 @@ pub fn answer(store: &mut Store, request: Request, now_ms: i64, tally: &mut Tall
             let log = store.control();
             Answer::ControlAdded(good.iter().map(|op| op.hash).filter(|h| log.contains(h)).collect())
         }
-        Request::Introduce => Answer::Introduction(store.introduction().into_iter().map(|op| op.bytes).collect()),
-        Request::TakeNotice(bytes) => {
-            store.take_notice(&bytes)?;
-            Answer::Noticed
+        belonging
+        @ (Request::Introduce | Request::Introduced(..) | Request::TakeNotice(_) | Request::Enter(..) | Request::HandKeys(..)) => {
+            answer_belonging(store, belonging, now_ms, tally)?
         }
-        Request::Enter(peer, bytes) => {
-            let before = store.control().len();
-            let entrance = store.enter(&peer, &bytes, now_ms)?;
-            tally.changed |= store.control().len() > before;
-            match entrance {
-                Entrance::Welcome(ops) => Answer::Welcome(ops),
-                Entrance::Pending => Answer::Pending,
-                Entrance::Ended => Answer::InvitationEnded,
-            }
-        }
-        Request::Introduced(peer, ops) => {
-            let project = store.project();
-            let good: Vec<ControlOp> = ops.iter().filter_map(|bytes| ControlOp::decode(&project, bytes).ok()).collect();
-            tally.changed |= store.introduced(&peer, &good)? > 0;
-            Answer::PeerIntroduced
-        }
-        Request::HandKeys(peer, ids) => match store.hand_keys(&peer, &ids)? {
-            true => {
-                tally.changed = true;
-                Answer::KeysHanded
-            }
-            false => Answer::Noticed,
-        },
         Request::MissingFor(_, _, ops) if ops != usize::MAX && store.control().len() != ops => Answer::Stale,
         Request::MissingFor(tips, gated, _) => {
             let (mut missing, diverged) = store.missing_for(&tips)?;
@@ -91,6 +67,42 @@ pub fn answer(store: &mut Store, request: Request, now_ms: i64, tally: &mut Tall
             }
             _ => Answer::ReceiptKept(None),
         },
+    })
+}
+
+/// Requests about who belongs.
+fn answer_belonging(store: &mut Store, request: Request, now_ms: i64, tally: &mut Tally) -> Result<Answer, StoreError> {
+    Ok(match request {
+        Request::Introduce => Answer::Introduction(store.introduction().into_iter().map(|op| op.bytes).collect()),
+        Request::TakeNotice(bytes) => {
+            store.take_notice(&bytes)?;
+            Answer::Noticed
+        }
+        Request::Enter(peer, bytes) => {
+            let before = store.control().len();
+            let entrance = store.enter(&peer, &bytes, now_ms)?;
+            tally.changed |= store.control().len() > before;
+            match entrance {
+                Entrance::Welcome(ops) => Answer::Welcome(ops),
+                Entrance::Pending => Answer::Pending,
+                Entrance::Ended => Answer::InvitationEnded,
+            }
+        }
+        Request::Introduced(peer, ops) => {
+            let project = store.project();
+            let good: Vec<ControlOp> = ops.iter().filter_map(|bytes| ControlOp::decode(&project, bytes).ok()).collect();
+            tally.changed |= store.introduced(&peer, &good)? > 0;
+            Answer::PeerIntroduced
+        }
+        Request::HandKeys(peer, ids) => match store.hand_keys(&peer, &ids)? {
+            true => {
+                tally.changed = true;
+                Answer::KeysHanded
+            }
+            false => Answer::Noticed,
+        },
+        // Every other request is about batches.
+        _ => Answer::Failed,
     })
 }
 

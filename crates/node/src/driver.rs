@@ -293,7 +293,7 @@ impl Line {
 enum Talk {
     Session(Box<Session>),
     /// Somebody enters.
-    Host(Host),
+    Host(Box<Host>),
 }
 
 fn is_pairing(first: &[u8]) -> bool {
@@ -312,7 +312,7 @@ impl Talk {
             seed: (&mut OsEntropy as &mut dyn Entropy).bytes(),
         };
         if let Some((host, effects)) = Host::accept(host, first) {
-            return (Talk::Host(host), effects);
+            return (Talk::Host(Box::new(host)), effects);
         }
         let (session, effects) = Session::accept(setup.clone(), first);
         (Talk::Session(Box::new(session)), effects)

@@ -31,7 +31,9 @@ impl World {
                 self.outcome.acts += 1;
                 self.changed(d, None)
             }
-            Err(StoreError::Role { .. } | StoreError::Removed { .. } | StoreError::Control(_)) => self.changed(d, None),
+            Err(StoreError::Role { .. } | StoreError::Removed { .. } | StoreError::Senior { .. } | StoreError::Control(_)) => {
+                self.changed(d, None)
+            }
             Err(_) if self.devices[d].disk_full => self.crash(d),
             Err(e) => Err(format!("governing failed: {e}")),
         }
