@@ -29,6 +29,9 @@ pub struct Args {
     /// File with the passphrase of this device's key (its first line)
     #[arg(long, global = true, env = "CAIRN_PASSPHRASE_FILE", value_name = "FILE", hide_env_values = true)]
     pub passphrase_file: Option<PathBuf>,
+    /// Where a new device's key goes: `auto` (the platform's key store if it is open, else a file) or `file`
+    #[arg(long, global = true, env = "CAIRN_KEY_STORE", default_value = "auto", value_parser = ["auto", "file"], hide = true)]
+    pub key_store: String,
     #[command(subcommand)]
     pub verb: Verb,
 }

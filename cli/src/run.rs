@@ -4,7 +4,7 @@ use crate::args::{Args, ConfigVerb, ConflictVerb, FilterArgs, PassphraseVerb, Se
 use crate::ui::Ui;
 use crate::{demo, membership, render};
 use cairn_node::{
-    AddRequest, Client, ConfigRequest, EditRequest, ExportRequest, Home, ImportRequest, JoinRequest, ListRequest, NewRequest, NodeError,
+    AddRequest, Client, ConfigRequest, EditRequest, ExportRequest, Home, ImportRequest, JoinRequest, KeyPlace, ListRequest, NewRequest, NodeError,
     Reply, Request, ServeOptions, SyncRequest, serve,
 };
 use std::net::SocketAddr;
@@ -14,6 +14,7 @@ use std::time::Duration;
 fn home(args: &Args) -> Result<Home, NodeError> {
     let path = args.home.clone().or_else(|| std::env::home_dir().map(|h| h.join(".cairn")));
     let home = Home::at(path.ok_or_else(|| NodeError::Input { message: "no home directory: give --home DIR".into() })?)?;
+    let home = if args.key_store == "auto" { home.with_key_store() } else { home };
     let home = home.with_passphrase(args.passphrase_file.as_deref().map(first_line).transpose()?);
     Ok(home.used_by(&format!("cairn {}", verb_word(&args.verb))))
 }
@@ -43,8 +44,19 @@ fn absolute_opt(path: &Option<PathBuf>) -> Result<Option<String>, NodeError> {
     path.as_deref().map(absolute).transpose()
 }
 
-/// Carries out one command.
+/// Carries out one command. Where a new device's key went is said once.
 pub fn run(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
+    let makes = matches!(args.verb, Verb::New { .. } | Verb::Join { dry_run: false, .. });
+    let fresh = makes && home(args)?.key_place().is_none();
+    let mut reply = carry_out(args, ui)?;
+    if fresh && args.key_store == "auto" && home(args)?.key_place() == Some(KeyPlace::File) {
+        let file = "no key store is open on this machine: this device's key is in a file that only you can read (see `cairn passphrase --help`)";
+        reply.warnings.push(file.into());
+    }
+    Ok(reply)
+}
+
+fn carry_out(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
     match &args.verb {
         Verb::New { name, config, device_name } => {
             let new = NewRequest { name: name.clone(), device_name: device_name.clone(), config: absolute_opt(config)? };

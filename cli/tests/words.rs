@@ -7,6 +7,7 @@ fn run(args: &[&str]) -> String {
     let out = Command::new(env!("CARGO_BIN_EXE_cairn"))
         .env_clear()
         .env("CAIRN_HOME", home.path())
+        .env("CAIRN_KEY_STORE", "file")
         .env("COLUMNS", "100")
         .args(args)
         .output()

@@ -5,6 +5,7 @@
 set -euo pipefail
 cairn=${CAIRN:-$(dirname "$0")/../../target/debug/cairn}
 cairn=$(realpath "$cairn")
+export CAIRN_KEY_STORE=file
 id=cp$$
 one=${id}a two=${id}b
 skip() { echo "skipped: $*"; exit 0; }

@@ -89,6 +89,12 @@ pub enum NodeError {
     /// Not the passphrase.
     #[error("this is not the passphrase of this device's key")]
     WrongPassphrase,
+    /// The device's key is in the platform's key store and cannot be had from there.
+    #[error("{}", if *gone { "the key store of this machine does not have this device's key" } else { "the key store that has this device's key is not there or locked" })]
+    KeyStore {
+        /// It is open and does not have it.
+        gone: bool,
+    },
     /// A file outside the store.
     #[error("{path}: {message}")]
     File {

@@ -2,7 +2,7 @@
 
 use crate::door::Doors;
 use crate::request::{JoinRequest, NewRequest, Reply, Request};
-use crate::{NodeError, devices, reading, transfer, writing};
+use crate::{NodeError, devices, keystore, reading, transfer, writing};
 use cairn_model::{DeviceId, ProjectId, default_configuration, hex, unhex};
 use cairn_store::{Entropy, NewProject, OsEntropy, Store, StoreFiles, create_file, open_file};
 use cairn_trust::{DeviceKeys, PassphraseError, Ticket, is_sealed_seed, open_seed, seal_seed};
@@ -27,7 +27,22 @@ pub struct Home {
     path: PathBuf,
     program: String,
     passphrase: Option<Passphrase>,
+    key_store: bool,
 }
+
+/// Where a device's key is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// In a file that only its owner can read.
+    File,
+    /// In that file under a passphrase.
+    Passphrase,
+    /// In the platform's key store.
+    KeyStore,
+}
+
+/// Beginning of a key file whose key is in the platform's key store, under the name that follows.
+const IN_STORE: &str = "cairn-key-store-1 ";
 
 /// A passphrase, kept out of debug output.
 #[derive(Clone)]
@@ -48,7 +63,7 @@ impl Home {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path.join("projects"))
         };
         make().map_err(|e| NodeError::file(&path, e))?;
-        Ok(Self { path, program: "a program".into(), passphrase: None })
+        Ok(Self { path, program: "a program".into(), passphrase: None, key_store: false })
     }
 
     /// With the passphrase that the device's key is or will be under.
@@ -61,6 +76,22 @@ impl Home {
     pub fn used_by(mut self, program: &str) -> Self {
         self.program = program.to_owned();
         self
+    }
+
+    /// Puts a new device's key into the platform's key store, where one is there and open; else it goes into a file.
+    pub fn with_key_store(mut self) -> Self {
+        self.key_store = true;
+        self
+    }
+
+    /// Where the device's key is: `None` before it is made.
+    pub fn key_place(&self) -> Option<KeyPlace> {
+        let text = fs::read_to_string(self.key_file()).ok()?;
+        Some(match text.as_str() {
+            t if is_sealed_seed(t) => KeyPlace::Passphrase,
+            t if t.starts_with(IN_STORE) => KeyPlace::KeyStore,
+            _ => KeyPlace::File,
+        })
     }
 
     /// The folder.
@@ -80,13 +111,21 @@ impl Home {
                 })?;
                 Ok(DeviceKeys::from_seed(seed))
             }
+            Ok(text) if text.starts_with(IN_STORE) => {
+                let found = keystore::find(text[IN_STORE.len()..].trim());
+                found.map(DeviceKeys::from_seed).map_err(|e| NodeError::KeyStore { gone: e == keystore::NoSeed::Gone })
+            }
             Ok(text) => {
                 let seed = unhex(text.trim()).ok().and_then(|s| <[u8; 32]>::try_from(s).ok());
                 seed.map(DeviceKeys::from_seed).ok_or_else(|| NodeError::file(&path, "this is not a device key"))
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let seed: [u8; 32] = (&mut OsEntropy as &mut dyn Entropy).bytes();
-                let text = self.seed_text(&seed, self.passphrase.as_ref().map(|p| &p.0[..]))?;
+                let name: [u8; 16] = (&mut OsEntropy as &mut dyn Entropy).bytes();
+                let text = match &self.passphrase {
+                    None if self.key_store && keystore::keep(&name, &seed) => format!("{IN_STORE}{}", hex(&name)),
+                    passphrase => self.seed_text(&seed, passphrase.as_ref().map(|p| &p.0[..]))?,
+                };
                 write_private(&path, text.as_bytes()).map_err(|e| NodeError::file(&path, e))?;
                 Ok(DeviceKeys::from_seed(seed))
             }
@@ -112,11 +151,15 @@ impl Home {
     pub fn set_passphrase(&self, new: Option<&[u8]>) -> Result<Reply, NodeError> {
         let keys = self.keys()?;
         let text = self.seed_text(keys.seed(), new)?;
+        let before = fs::read_to_string(self.key_file()).unwrap_or_default();
         let (path, fresh) = (self.key_file(), self.path.join("device.key.new"));
         fs::remove_file(&fresh).ok();
         write_private(&fresh, text.as_bytes()).map_err(|e| NodeError::file(&fresh, e))?;
         fs::rename(&fresh, &path).map_err(|e| NodeError::file(&path, e))?;
         fs::File::open(&self.path).and_then(|f| f.sync_all()).map_err(|e| NodeError::file(&self.path, e))?;
+        if let Some(name) = before.strip_prefix(IN_STORE) {
+            keystore::forget(name.trim());
+        }
         Ok(Reply::new(json!({"passphrase": new.is_some()})))
     }
 

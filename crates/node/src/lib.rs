@@ -20,6 +20,7 @@ mod driver;
 mod entering;
 mod error;
 mod home;
+mod keystore;
 mod network;
 mod reading;
 mod request;
@@ -31,7 +32,7 @@ mod writing;
 pub use desk::{Tally, answer};
 pub use driver::{LinkReport, Progress, run_link};
 pub use error::NodeError;
-pub use home::{Heard, Home, LetIn, Node, now_ms};
+pub use home::{Heard, Home, KeyPlace, LetIn, Node, now_ms};
 pub use network::peers_near;
 pub use request::{
     AddRequest, ConfigRequest, DeviceRequest, EditRequest, ExportRequest, ImportRequest, InviteRequest, JoinRequest, ListRequest,
