@@ -61,7 +61,9 @@ pub fn hint(e: &NodeError) -> Option<&str> {
         NodeError::NotAllowed { remedy, .. } => remedy,
         NodeError::Mismatch { .. } => "install the newest cairn on this device",
         NodeError::Unreached { .. } => "is the other device on, serving, and on this network?",
-        NodeError::KeyStore { gone: true } => "was this home copied from another machine? enter the project anew there: the copy cannot speak as this device",
+        NodeError::KeyStore { gone: true } => {
+            "was this home copied from another machine? enter the project anew there: the copy cannot speak as this device"
+        }
         NodeError::KeyStore { gone: false } => "unlock it by logging in; `cairn passphrase set` moves the key into a file instead",
         NodeError::Locked => "put it into a file and name that in CAIRN_PASSPHRASE_FILE",
         NodeError::WrongPassphrase => "look at the file named in CAIRN_PASSPHRASE_FILE; nothing was changed",

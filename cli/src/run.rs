@@ -4,8 +4,8 @@ use crate::args::{Args, ConfigVerb, ConflictVerb, FilterArgs, PassphraseVerb, Se
 use crate::ui::Ui;
 use crate::{demo, membership, render};
 use cairn_node::{
-    AddRequest, Client, ConfigRequest, EditRequest, ExportRequest, Home, ImportRequest, JoinRequest, KeyPlace, ListRequest, NewRequest, NodeError,
-    Reply, Request, ServeOptions, SyncRequest, serve,
+    AddRequest, Client, ConfigRequest, EditRequest, ExportRequest, Home, ImportRequest, JoinRequest, KeyPlace, ListRequest, NewRequest,
+    NodeError, Reply, Request, ServeOptions, SyncRequest, serve,
 };
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,8 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
     let fresh = makes && home(args)?.key_place().is_none();
     let mut reply = carry_out(args, ui)?;
     if fresh && args.key_store == "auto" && home(args)?.key_place() == Some(KeyPlace::File) {
-        let file = "no key store is open on this machine: this device's key is in a file that only you can read (see `cairn passphrase --help`)";
+        let file =
+            "no key store is open on this machine: this device's key is in a file that only you can read (see `cairn passphrase --help`)";
         reply.warnings.push(file.into());
     }
     Ok(reply)

@@ -45,7 +45,13 @@ impl Device {
     /// A command in a hermetic environment.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(cairn());
-        command.env_clear().env("CAIRN_KEY_STORE", "file").env("CAIRN_HOME", &self.home).env("TMPDIR", std::env::temp_dir()).args(args).stdin(Stdio::null());
+        command
+            .env_clear()
+            .env("CAIRN_KEY_STORE", "file")
+            .env("CAIRN_HOME", &self.home)
+            .env("TMPDIR", std::env::temp_dir())
+            .args(args)
+            .stdin(Stdio::null());
         command.envs(self.envs.iter().map(|(k, v)| (k, v)));
         command
     }

@@ -513,7 +513,8 @@ impl Session {
     fn believe(&mut self, tips: Frontier) {
         // An older receipt that is still being kept while the newest has arrived says nothing about what was sent since.
         let quiet = self.sent_said && !self.loading && self.receipt_awaited.is_none() && self.receipts_in == 0;
-        let covered = |mine: &Tip| tips.iter().any(|t| t.feed == mine.feed && t.seq >= mine.seq);
+        // A feed that branched has another name since: the batch is the same.
+        let covered = |mine: &Tip| tips.iter().any(|t| t.hash == mine.hash || (t.feed == mine.feed && t.seq >= mine.seq));
         if quiet && self.queue.is_empty() && self.lookbacks < limits::LOOKBACKS && !self.peer_tips.iter().all(covered) {
             self.lookbacks += 1;
             self.peer_tips = tips;
