@@ -2,36 +2,9 @@
 # Two projects on one network: neither learns of the other, and a capture of all that passes shows no identifier of either, nor
 # anything the two share beyond the name of the service. Needs root, iproute2 and python3; says why it is skipped where these are missing.
 # Touches no interface of the machine.
-set -euo pipefail
-cairn=${CAIRN:-$(dirname "$0")/../../target/debug/cairn}
-cairn=$(realpath "$cairn")
-export CAIRN_KEY_STORE=file
-id=cp$$
-one=${id}a two=${id}b
-skip() { echo "skipped: $*"; exit 0; }
-command -v ip >/dev/null || skip "iproute2 is not installed"
+source "$(dirname "$0")/two_hosts.sh"
 command -v python3 >/dev/null || skip "python3 is not installed"
-ip netns add "$one" 2>/dev/null || skip "network namespaces are not allowed here"
-root=$(mktemp -d)
-pids=()
-cleanup() {
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  ip netns del "$one" 2>/dev/null || true
-  ip netns del "$two" 2>/dev/null || true
-  rm -rf "$root"
-}
-trap cleanup EXIT
-ip netns add "$two"
-ip -n "$one" link add eth0 type veth peer name eth0 netns "$two" 2>/dev/null || skip "veth pairs are not allowed here"
-for host in 1 2; do
-  name=$([ $host = 1 ] && echo "$one" || echo "$two")
-  ip -n "$name" link set lo up
-  ip -n "$name" addr add 10.78.0.$host/24 dev eth0
-  ip -n "$name" link set eth0 up multicast on
-  ip -n "$name" route add 224.0.0.0/4 dev eth0
-done
 on() { local ns=$1 home=$2; shift 2; ip netns exec "$ns" "$cairn" --home "$root/$home" "$@"; }
-field() { sed -E "s/.*\"$1\":\"?([^\",}]*).*/\1/"; }
 # Project Rio: a here, b there. Project Selva: c here, d there.
 on "$one" a new Rio --name Anastasia --quiet >/dev/null
 on "$two" b join "$(on "$one" a invite --json | field ticket)" --name Bonifacio --quiet >/dev/null
@@ -60,7 +33,7 @@ echo "$near" | grep -qE 'Catalina|Selva' && { echo "b learned of the other proje
 [ "$(echo "$near" | grep -o '"target"' | wc -l)" = 1 ] || { echo "b met more than one device: $near"; exit 1; }
 near=$(on "$two" d sync --json --timeout 4) || { echo "d did not sync: $near"; exit 1; }
 echo "$near" | grep -q Catalina || { echo "d did not meet c: $near"; exit 1; }
-code=0; on "$two" b sync "10.78.0.1:$port" --json >"$root/stranger" || code=$?
+code=0; on "$two" b sync "10.79.0.1:$port" --json >"$root/stranger" || code=$?
 [ "$code" = 4 ] || { echo "a stranger's address gave $code: $(cat "$root/stranger")"; exit 1; }
 ids=()
 for home in a b c d; do

@@ -7,6 +7,7 @@ use cairn_store::{Entropy, OsEntropy, Store};
 use cairn_trust::{Code, code_knock_key, discovery_tag, knock, knock_answer};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// How long a short code is shown, on the clock that only goes forward.
 pub(crate) const CODE_LIFE: Duration = Duration::from_secs(300);
@@ -35,11 +36,14 @@ struct Inside {
 
 /// Shared by the socket, the links and the verbs of one project.
 #[derive(Clone, Default)]
-pub(crate) struct Doors(Arc<Mutex<Inside>>);
+pub(crate) struct Doors {
+    inside: Arc<Mutex<Inside>>,
+    tried: Arc<Notify>,
+}
 
 impl Doors {
     fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Follows the control log.
@@ -77,8 +81,14 @@ impl Doors {
         let code = self.code();
         if let Some(shown) = &mut self.inside().code {
             shown.tried = true;
+            self.tried.notify_one();
         }
         code
+    }
+
+    /// Waits until somebody tries the code.
+    pub async fn tried(&self) {
+        self.tried.notified().await;
     }
 
     fn keys(&self) -> Vec<[u8; 32]> {

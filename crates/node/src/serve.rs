@@ -133,7 +133,7 @@ pub async fn invite_live(
                     }
                 }
                 () = &mut until => break,
-                () = tokio::time::sleep(Duration::from_millis(200)), if !spent => {}
+                () = node.doors.tried(), if !spent => {}
                 // Whoever used it up has some seconds to show its join.
                 () = tokio::time::sleep(LAST_STEP), if spent => break,
             }

@@ -3,7 +3,7 @@
 use crate::derive::derive;
 use crate::{DeviceKeys, Frontier, cbor, limits, verify};
 use cairn_model::{DeviceId, ProjectId};
-use minicbor::bytes::{ByteArray, ByteVec};
+use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
 /// What a device says it holds durably.
@@ -43,15 +43,6 @@ struct Inner {
     frontier: Frontier,
 }
 
-#[derive(Encode, Decode)]
-#[cbor(map)]
-struct Outer {
-    #[n(1)]
-    inner: ByteVec,
-    #[n(2)]
-    signature: ByteArray<64>,
-}
-
 impl Receipt {
     /// Signed bytes.
     pub fn sign(&self, project: &ProjectId, keys: &DeviceKeys) -> Vec<u8> {
@@ -62,12 +53,12 @@ impl Receipt {
             frontier: self.frontier.clone(),
         });
         let signature = keys.sign(&hash(project, &inner)).into();
-        cbor::encode(&Outer { inner: inner.into(), signature })
+        cbor::encode(&cbor::Signed { inner: inner.into(), signature })
     }
 
     /// Reads and checks signed bytes.
     pub fn open(project: &ProjectId, bytes: &[u8]) -> Result<Self, ReceiptError> {
-        let outer: Outer = minicbor::decode(bytes).map_err(|_| ReceiptError::Malformed)?;
+        let outer: cbor::Signed = minicbor::decode(bytes).map_err(|_| ReceiptError::Malformed)?;
         let inner: Inner = minicbor::decode(&outer.inner).map_err(|_| ReceiptError::Malformed)?;
         if inner.frontier.len() > limits::FRONTIER_TIPS {
             return Err(ReceiptError::Malformed);

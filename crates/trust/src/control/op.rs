@@ -313,15 +313,6 @@ struct Inner {
     sealed: Option<ByteVec>,
 }
 
-#[derive(Encode, Decode)]
-#[cbor(map)]
-struct Outer {
-    #[n(1)]
-    inner: ByteVec,
-    #[n(2)]
-    signature: ByteArray<64>,
-}
-
 const NAME_BYTES: usize = 256;
 
 fn op_hash(inner: &[u8]) -> ControlHash {
@@ -401,7 +392,7 @@ impl ControlOp {
             ..Inner::of(&body)
         });
         let hash = op_hash(&inner);
-        let bytes = cbor::encode(&Outer { inner: inner.into(), signature: issuer.sign(&hash.0).into() });
+        let bytes = cbor::encode(&cbor::Signed { inner: inner.into(), signature: issuer.sign(&hash.0).into() });
         Self { hash, issuer: id, parents, number, body, bytes }
     }
 
@@ -419,7 +410,7 @@ impl ControlOp {
         if check && bytes.len() > limits::CONTROL_OP_BYTES {
             return Err(ControlError::Malformed("too large"));
         }
-        let outer: Outer = minicbor::decode(bytes).map_err(|_| ControlError::Malformed("cbor"))?;
+        let outer: cbor::Signed = minicbor::decode(bytes).map_err(|_| ControlError::Malformed("cbor"))?;
         let inner: Inner = minicbor::decode(&outer.inner).map_err(|_| ControlError::Malformed("cbor"))?;
         let hash = op_hash(&outer.inner);
         let issuer = *inner.issuer.ok_or(ControlError::Malformed("issuer"))?;
