@@ -510,6 +510,12 @@ fn what_strangers_introduce_leaves_nothing_behind() {
         .collect();
     assert_eq!(a.introduced(&DeviceKeys::from_seed([100; 32]).device(), &joins).unwrap(), 0, "the ticket is used up");
     assert_eq!(a.control().len(), before);
+    // Who does belong brings what that takes, and nothing it carries along.
+    let open = a.invite(Role::Member, 9, InviteMode::Bearer, vec![]).unwrap();
+    let entering = |n: u8| ControlOp::join(&DeviceKeys::from_seed([n; 32]), &a.project(), open.invite, "x", &open.invitation_keys(), None);
+    let many: Vec<ControlOp> = (100..108u8).map(entering).collect();
+    let first = DeviceKeys::from_seed([100; 32]).device();
+    assert_eq!(a.introduced(&first, &many).unwrap(), 1);
     // Even taken in by another way, keys of who does not belong are nobody's.
     a.add_control(&junk).unwrap();
     a.prepare(1).unwrap();
