@@ -144,8 +144,36 @@ pub(crate) fn judge_again(t: &mut Tables<'_>, mem: &mut Mem, devices: &[DeviceId
     for key in keys {
         judge_one(t, mem, key, &mut lost)?;
     }
-    for (kind, doc) in lost {
-        remake(t, mem, kind, &doc)?;
+    let mut dropped = BTreeSet::new();
+    for (kind, doc) in &lost {
+        dropped.extend(remake(t, mem, *kind, doc)?);
+    }
+    for device in dropped {
+        apply_again(t, mem, &device, &lost)?;
+    }
+    Ok(())
+}
+
+/// A restored copy can put one change into a batch of two feeds, and a document knows it by the one that came first. Where
+/// that one no longer counts, the other brings it back.
+fn apply_again(t: &mut Tables<'_>, mem: &mut Mem, device: &DeviceId, lost: &BTreeSet<(DocKind, DocId)>) -> Result<(), StoreError> {
+    let chains: Vec<(u32, u64, u64)> =
+        mem.feeds.iter().enumerate().filter(|(_, f)| f.device == *device).map(|(n, f)| (n as u32, f.base, f.seq)).collect();
+    if chains.len() < 2 {
+        return Ok(());
+    }
+    for (chain, base, last) in chains {
+        for seq in base..=last {
+            let bytes = t.batches.get(batch_key(chain, seq))?.map(|b| from_bytes::<BatchRow>(b.value(), "batch")).transpose()?;
+            if bytes.is_none_or(|b| b.verdict != Verdict::Accepted) {
+                continue;
+            }
+            let batch = read_batch(t, mem, chain, seq)?;
+            if documents(&batch).any(|d| lost.contains(&d)) {
+                let changes = batch.changes(&batch.actors(&mem.project, device)).unwrap_or_default();
+                apply_batch(t, mem, chain, seq, changes, None, &mut IngestStats::default())?;
+            }
+        }
     }
     Ok(())
 }
@@ -242,21 +270,24 @@ pub(crate) fn vouch(t: &Tables<'_>, mem: &Mem, row: &mut crate::docs::DocRow) ->
     Ok(brought)
 }
 
-/// Makes a document from those of its changes whose batches are accepted now, and what they vouch for.
-fn remake(t: &mut Tables<'_>, mem: &mut Mem, kind: DocKind, doc: &DocId) -> Result<(), StoreError> {
+/// Makes a document from those of its changes whose batches are accepted now, and what they vouch for. Gives the authors of
+/// the others.
+fn remake(t: &mut Tables<'_>, mem: &mut Mem, kind: DocKind, doc: &DocId) -> Result<BTreeSet<DeviceId>, StoreError> {
     let mut taken = take(t, mem, kind, doc)?;
-    let mut kept = Vec::new();
+    let (mut kept, mut dropped) = (Vec::new(), BTreeSet::new());
     for at in taken.row.applied.iter().chain(&taken.row.waiting) {
         let open = at.feed == mem.own_feed && at.seq == mem.feeds[at.feed as usize].seq + 1;
         let stored = t.batches.get(batch_key(at.feed, at.seq))?.map(|b| from_bytes::<BatchRow>(b.value(), "batch")).transpose()?;
         if open || stored.is_some_and(|b| b.verdict == Verdict::Accepted) {
             kept.push((*at, read_change(t, mem, at)?));
+        } else {
+            dropped.insert(mem.feeds[at.feed as usize].device);
         }
     }
     rebuild(&mut taken.row, kept);
     vouch(t, mem, &mut taken.row)?;
     put_back(t, mem, &taken)?;
-    Ok(())
+    Ok(dropped)
 }
 
 /// One batch that is held and does not count.

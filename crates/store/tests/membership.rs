@@ -606,3 +606,24 @@ fn nobody_leaves_with_work_that_is_nowhere_else() {
     assert!(!a.is_member(&b.device()));
     assert_eq!(a.count().unwrap(), 1);
 }
+
+/// A phone was restored from a copy that had an edit not yet in a batch: the edit went into a batch of two feeds. A removal that
+/// lets only one of them count must leave it standing everywhere, also where the other one came first.
+#[test]
+fn a_change_in_two_feeds_counts_if_one_of_them_does() {
+    let (mut a, mut b, mut c) = team();
+    seen(&mut b, "in two feeds", 1.0);
+    let copy = clone_of(&mut b).unwrap();
+    let mut restored = Store::open(copy, DeviceKeys::from_seed([2; 32]), Box::new(Counter(6 << 50)), true).unwrap();
+    restored.cut(1).unwrap();
+    carry_chunks(&restored, &mut c);
+    carry_chunks(&b, &mut c);
+    b.cut(1).unwrap();
+    carry_chunks(&b, &mut c);
+    carry_chunks(&b, &mut a);
+    assert_eq!((a.count().unwrap(), c.count().unwrap()), (1, 1));
+    // A knows the first feed alone: the other one does not count.
+    a.remove(&b.device(), lost()).unwrap();
+    meet(&mut a, &mut c);
+    assert_eq!((a.count().unwrap(), c.count().unwrap(), verdicts(&c)), (1, 1, vec![Verdict::Quarantined]));
+}
