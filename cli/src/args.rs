@@ -44,6 +44,7 @@ const EXAMPLES: &str = "Examples:
   cairn invite                                            a ticket that lets one device in
   cairn serve --listen 0.0.0.0:4711                       stay on for others
   cairn sync 192.168.1.20:4711                            meet a device now
+  cairn sync /media/stick/trip.cairn                      or a bundle file, or a shared folder
 
 Exit codes: 0 done, 1 error, 2 usage, 3 partly done, 4 nobody reached, 5 not a member or no right, 6 mismatch,
 7 findings, 8 no space, 9 nothing to do, 10 no such store or project, 11 store in use,
@@ -59,6 +60,18 @@ Examples:
   cairn invite --qr --out door.png       face to face, by camera
   cairn invite --code                    face to face, seven digits read out
   cairn invite --revoke all              no invitation lets anybody in any more";
+
+const BUNDLE_HELP: &str =
+    "Whoever carries a bundle sees its size and nothing else. A copy of the file is as good as the file; one that is lost or used twice
+does no harm. `cairn sync FILE.cairn` takes what is new in it and adds what it lacks.
+
+Examples:
+  cairn bundle create trip.cairn                        everything
+  cairn bundle create mail.cairn --for \"Bo's phone\"     what Bo lacks
+  cairn bundle create week.cairn --since 2026-11-14
+  cairn bundle create big.cairn --split 3900M           for a FAT32 stick
+  cairn bundle inspect trip.cairn
+  cairn sync trip.cairn";
 
 #[derive(Subcommand, Debug)]
 pub enum Verb {
@@ -121,7 +134,9 @@ pub enum Verb {
         no_discovery: bool,
     },
     /// Enter a project: with a ticket, a short code, or the configuration file of an open project
-    #[command(after_help = "Examples:\n  cairn join cairn1...\n  cairn join 7-482-193\n  cairn join 7-482-193 --via 192.168.1.20:4711")]
+    #[command(
+        after_help = "Examples:\n  cairn join cairn1...\n  cairn join 7-482-193\n  cairn join 7-482-193 --via 192.168.1.20:4711\n  cairn join cairn1... --via trip.cairn      never having met anybody"
+    )]
     Join {
         #[arg(value_name = "TICKET|CODE|FILE")]
         ticket: String,
@@ -129,7 +144,7 @@ pub enum Verb {
         #[arg(long = "name", value_name = "NAME")]
         device_name: Option<String>,
         /// A device to enter through, where the network hides it
-        #[arg(long, value_name = "HOST:PORT")]
+        #[arg(long, value_name = "HOST:PORT|FILE|FOLDER")]
         via: Option<String>,
         /// Only tell what this device would receive
         #[arg(long)]
@@ -245,7 +260,14 @@ pub enum Verb {
     },
     /// Exchange with other devices
     #[command(
-        after_help = "TARGET: HOST:PORT, a device's name or id, or `lan` (the default): everyone of this project found on this network."
+        after_help = "TARGET: HOST:PORT, a device's name or id, a bundle file (.cairn), a shared folder, the name of a remote, or `lan`: everyone of
+this project found on this network. Without a target: `lan` and all remotes.
+
+Examples:
+  cairn sync                               everyone near, and all remotes
+  cairn sync /media/stick/trip.cairn       both ways with a file; it is made if it is not there
+  cairn sync /media/share --dry-run        what would come FROM it and go TO it
+  cairn sync lab --pull --only \"Bo's phone\""
     )]
     Sync {
         #[arg(value_name = "TARGET")]
@@ -253,9 +275,29 @@ pub enum Verb {
         /// Only tell what would go each way
         #[arg(long)]
         dry_run: bool,
+        /// Only take what is new there (files and folders)
+        #[arg(long)]
+        pull: bool,
+        /// Only add what is missing there (files and folders)
+        #[arg(long)]
+        push: bool,
+        /// Only the work of these devices (files and folders); may be given several times
+        #[arg(long, value_name = "DEVICE")]
+        only: Vec<String>,
         /// Seconds to look for devices
         #[arg(long, value_name = "S")]
         timeout: Option<u64>,
+    },
+    /// Names for targets of `sync`; `serve` keeps those that are folders and files up to date
+    Remote {
+        #[command(subcommand)]
+        what: Option<RemoteVerb>,
+    },
+    /// Bundle files: the project in a file, sealed, to be carried by anyone
+    #[command(after_help = BUNDLE_HELP)]
+    Bundle {
+        #[command(subcommand)]
+        what: BundleVerb,
     },
     /// How this device stands
     Status,
@@ -430,6 +472,38 @@ pub enum PolicyVerb {
 }
 
 #[derive(Subcommand, Debug)]
+pub enum RemoteVerb {
+    /// Give a target a name: a folder, a bundle file, HOST:PORT, a device
+    Add { name: String, target: String },
+    /// Take the name away; what is there stays
+    Rm { name: String },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum BundleVerb {
+    /// Write a new bundle file
+    Create {
+        file: PathBuf,
+        /// Only what this device lacks, as far as is known from what it said last
+        #[arg(long = "for", value_name = "DEVICE")]
+        device: Option<String>,
+        /// Only what is newer: a time, or an earlier bundle
+        #[arg(long, value_name = "TIME|FILE")]
+        since: Option<String>,
+        /// In parts of at most this size (as 650M, 4G): FAT32 sticks take files below 4G
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        split: Option<u64>,
+        /// Only the work of these devices; may be given several times
+        #[arg(long, value_name = "DEVICE")]
+        only: Vec<String>,
+    },
+    /// Whose work is in it, how much and from when; nothing is taken
+    Inspect { file: PathBuf },
+    /// Is it whole? Needs no key
+    Verify { file: PathBuf },
+}
+
+#[derive(Subcommand, Debug)]
 pub enum ConflictVerb {
     /// Keep one value
     Resolve {
@@ -467,6 +541,20 @@ pub enum ConfigVerb {
     },
     /// Follow the project's switch to another configuration on this device
     Adopt,
+}
+
+/// Bytes, with K, M or G for thousands, millions and thousand millions.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let times = match text[digits.len()..].to_uppercase().as_str() {
+        "" | "B" => 1,
+        "K" | "KB" => 1_000,
+        "M" | "MB" => 1_000_000,
+        "G" | "GB" => 1_000_000_000,
+        other => return Err(format!("`{other}` is no unit: K, M or G")),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("`{text}` is no size: as 650M or 4G"))?;
+    number.checked_mul(times).ok_or_else(|| format!("`{text}` is too large"))
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -5,6 +5,7 @@ mod demo;
 mod error;
 mod membership;
 mod render;
+mod render_sync;
 mod run;
 mod ui;
 

@@ -4,7 +4,7 @@ use crate::args::{DeviceVerb, Verb};
 use cairn_node::Reply;
 use serde_json::Value;
 
-fn text(v: &Value) -> String {
+pub(crate) fn text(v: &Value) -> String {
     match v {
         Value::Null => "-".into(),
         // What a colleague wrote must not steer this terminal.
@@ -36,7 +36,7 @@ pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     out.join("\n")
 }
 
-fn rows(data: &Value, key: &str) -> Vec<Value> {
+pub(crate) fn rows(data: &Value, key: &str) -> Vec<Value> {
     data[key].as_array().cloned().unwrap_or_default()
 }
 
@@ -78,45 +78,6 @@ fn list(data: &Value) -> String {
         })
         .collect();
     format!("{}\n{} of {}", table(&["id", "", "time", "category", "place", "fields"], &cells), cells.len(), data["count"])
-}
-
-fn sync(data: &Value) -> String {
-    let mut lines = Vec::new();
-    for t in rows(data, "targets") {
-        let who = if t["name"].is_null() { text(&t["target"]) } else { format!("{} ({})", text(&t["name"]), text(&t["target"])) };
-        lines.push(format!("{who}: {}", text(&t["state"])));
-        if let Some(planned) = t.get("would_send") {
-            lines.push(format!("  would send {} batches, would receive {}", planned["batches"], t["would_receive"]["batches"]));
-        } else if t["state"] == "synced" {
-            let size = |side: &str| bytes(t[side]["bytes"].as_u64().unwrap_or(0));
-            lines.push(format!(
-                "  sent {} batches ({}), received {} ({}), {} ms",
-                t["sent"]["batches"],
-                size("sent"),
-                t["received"]["batches"],
-                size("received"),
-                t["ms"]
-            ));
-            if t["set_apart"].as_u64().unwrap_or(0) > 0 {
-                lines.push(format!("  {} batches are held and do not count: see `cairn devices quarantine`", t["set_apart"]));
-            }
-            let o = &t["observations"];
-            lines.push(format!(
-                "  observations here: {} new, {} changed, {} deleted (see `cairn list --sync {}`)",
-                o["new"],
-                o["changed"],
-                o["deleted"],
-                text(&data["sync"])
-            ));
-        }
-        if let Some(message) = t.get("message") {
-            lines.push(format!("  {}", text(message)));
-        }
-        if let Some(remedy) = t.get("remedy") {
-            lines.push(format!("  {}", text(remedy)));
-        }
-    }
-    lines.join("\n")
 }
 
 fn pairs(data: &Value, names: &[(&str, &str)]) -> String {
@@ -266,7 +227,9 @@ pub fn reply(verb: &Verb, reply: &Reply) -> String {
         }
         Verb::Join { .. } => {
             let check = d["check"].as_str().map(|c| format!(" (check digits {c}: the other screen shows the same)")).unwrap_or_default();
-            format!("joined {}{check}; sync once with a member to receive what is there", text(&d["name"]))
+            let visited = d.get("targets").map(|_| format!("\n{}", crate::render_sync::sync(d)));
+            let next = visited.unwrap_or_else(|| "; sync once with a member to receive what is there".into());
+            format!("joined {}{check}{next}", text(&d["name"]))
         }
         Verb::Whoami => {
             format!(
@@ -300,7 +263,10 @@ pub fn reply(verb: &Verb, reply: &Reply) -> String {
         Verb::Config { .. } => config(d),
         Verb::Import { .. } => import(d),
         Verb::Export { .. } => format!("{} observations written to {}", d["exported"], text(&d["file"])),
-        Verb::Sync { .. } => sync(d),
+        Verb::Sync { .. } => crate::render_sync::sync(d),
+        Verb::Remote { .. } if rows(d, "remotes").is_empty() => "no remotes; `cairn remote add NAME TARGET` names one".into(),
+        Verb::Remote { .. } => columns(d, "remotes", &["name", "target"]),
+        Verb::Bundle { what } => crate::render_sync::bundle(what, d),
         Verb::Status => status(d),
         Verb::Peers { near: true } => {
             columns(d, "peers", &["name", "target", "state", "configuration_version", "their_observations", "would_receive", "would_send"])

@@ -1,11 +1,11 @@
 //! From arguments to requests.
 
-use crate::args::{Args, ConfigVerb, ConflictVerb, FilterArgs, PassphraseVerb, Set, Verb};
+use crate::args::{Args, BundleVerb, ConfigVerb, ConflictVerb, FilterArgs, PassphraseVerb, RemoteVerb, Set, Verb};
 use crate::ui::Ui;
 use crate::{demo, membership, render};
 use cairn_node::{
-    AddRequest, Client, ConfigRequest, EditRequest, ExportRequest, Home, ImportRequest, JoinRequest, KeyPlace, ListRequest, NewRequest,
-    NodeError, Reply, Request, ServeOptions, SyncRequest, serve,
+    AddRequest, BundleRequest, Client, ConfigRequest, EditRequest, ExportRequest, Home, ImportRequest, JoinRequest, KeyPlace, ListRequest,
+    NewRequest, NodeError, RemoteRequest, Reply, Request, ServeOptions, SyncRequest, serve,
 };
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ fn carry_out(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
             let request = JoinRequest {
                 ticket: ticket.clone(),
                 device_name: device_name.clone(),
-                via: via.clone(),
+                via: self::via(via)?,
                 dry_run: *dry_run,
                 timeout_s: *timeout,
             };
@@ -154,6 +154,36 @@ fn list(filter: &FilterArgs, limit: usize) -> ListRequest {
     }
 }
 
+/// The folder this command runs in: where relative targets begin.
+fn here() -> Result<String, NodeError> {
+    absolute(Path::new("."))
+}
+
+fn bundle(what: &BundleVerb) -> Result<BundleRequest, NodeError> {
+    Ok(match what {
+        BundleVerb::Create { file, device, since, split, only } => BundleRequest::Create {
+            file: absolute(file)?,
+            device: device.clone(),
+            since: match since {
+                Some(earlier) if earlier.ends_with(".cairn") => Some(absolute(Path::new(earlier))?),
+                other => other.clone(),
+            },
+            split: *split,
+            only: only.clone(),
+        },
+        BundleVerb::Inspect { file } => BundleRequest::Inspect { file: absolute(file)? },
+        BundleVerb::Verify { file } => BundleRequest::Verify { file: absolute(file)? },
+    })
+}
+
+/// A place to enter through that is a file or a folder, in full.
+fn via(typed: &Option<String>) -> Result<Option<String>, NodeError> {
+    match typed {
+        Some(path) if path.ends_with(".cairn") || path.contains('/') || Path::new(path).is_dir() => absolute(Path::new(path)).map(Some),
+        other => Ok(other.clone()),
+    }
+}
+
 fn request(args: &Args) -> Result<Request, NodeError> {
     Ok(match &args.verb {
         Verb::Devices { what } => Request::Devices(membership::device_request(what.as_ref())?),
@@ -192,9 +222,23 @@ fn request(args: &Args) -> Result<Request, NodeError> {
         Verb::Export { file, format, filter } => {
             Request::Export(ExportRequest { file: absolute(file)?, format: format.clone(), filter: list(filter, 0) })
         }
-        Verb::Sync { targets, dry_run, timeout } => {
-            Request::Sync(SyncRequest { targets: targets.clone(), dry_run: *dry_run, timeout_s: *timeout })
-        }
+        Verb::Sync { targets, dry_run, pull, push, only, timeout } => Request::Sync(SyncRequest {
+            targets: targets.clone(),
+            folder: Some(here()?),
+            dry_run: *dry_run,
+            pull: *pull,
+            push: *push,
+            only: only.clone(),
+            timeout_s: *timeout,
+        }),
+        Verb::Remote { what } => Request::Remote(match what {
+            None => RemoteRequest::List,
+            Some(RemoteVerb::Add { name, target }) => {
+                RemoteRequest::Add { name: name.clone(), target: target.clone(), folder: Some(here()?) }
+            }
+            Some(RemoteVerb::Rm { name }) => RemoteRequest::Remove { name: name.clone() },
+        }),
+        Verb::Bundle { what } => Request::Bundle(bundle(what)?),
         Verb::Status => Request::Status,
         Verb::Peers { near } => Request::Peers { near: *near },
         Verb::Check => Request::Check,

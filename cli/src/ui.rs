@@ -85,6 +85,7 @@ impl Ui {
             Heard::LetIn(device) => format!("{} came in; its screen must show the digits {}", device.name, device.check),
             Heard::Asks => "a device asks to enter: see `cairn devices`".into(),
             Heard::WrongCode => "somebody typed a wrong code: it is used up, show a new one".into(),
+            Heard::Carried { target, state, message, remedy } => format!("{target}: {state} {message}\n  {remedy}").trim_end().to_owned(),
             Heard::TurnedAway { name, reason, remedy, .. } => format!("met {name}: {reason}\n  {remedy}"),
         });
     }

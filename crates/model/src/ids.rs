@@ -84,6 +84,24 @@ id!(
     /// One act of a person.
     UnitId, 16
 );
+id!(
+    /// A carrier's name for a chunk: BLAKE3 of its bytes.
+    ChunkHash, 32
+);
+
+impl ChunkHash {
+    /// Hash of the bytes as carried.
+    pub fn of(chunk: &[u8]) -> Self {
+        Self(*blake3::hash(chunk).as_bytes())
+    }
+
+    /// The first 16 bytes: enough to tell the chunks of one mailbox apart.
+    pub fn short(&self) -> [u8; 16] {
+        let mut short = [0; 16];
+        short.copy_from_slice(&self.0[..16]);
+        short
+    }
+}
 
 impl DeviceId {
     /// The first 8 bytes: names a device among those of one project.

@@ -22,7 +22,7 @@ pub use change::{ActorId, Change, ChangeError, ChangeHash, ChangeIntent, NewChan
 pub use configuration::{Category, Configuration, Field, FieldChoice, FieldType, TypedFault};
 pub use default_configuration::default_configuration;
 pub use edit::{Edit, EditError};
-pub use ids::{DeviceId, DocId, DocKind, FeedId, IdError, ProjectId, UnitId, hex, import_identity, unhex};
+pub use ids::{ChunkHash, DeviceId, DocId, DocKind, FeedId, IdError, ProjectId, UnitId, hex, import_identity, unhex};
 pub use instant::{Instant, TimeError};
 pub use key::{DocKey, UNCATEGORISED, escape, unescape};
 pub use observation::{FieldValue, Observation};

@@ -4,7 +4,7 @@ use cairn_model::DeviceId;
 use cairn_store::{Entrance, IngestStats, Store, StoreError};
 use cairn_sync::{Answer, Push, Request, Snapshot, Standing};
 use cairn_trust::{ControlOp, Receipt};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a session did to the store so far.
 #[derive(Debug, Default)]
@@ -15,6 +15,8 @@ pub struct Tally {
     pub stats: IngestStats,
     /// The store changed: other links want to hear of it.
     pub changed: bool,
+    /// Names of members, also of those a dry run only read of.
+    pub names: BTreeMap<DeviceId, String>,
 }
 
 /// Carries out one request. An error means nothing was done.

@@ -4,6 +4,7 @@
 //! its join, and is given the control log with its read keys. A request that must be approved waits in the project's folder
 //! as `pending`; every `sync` asks again.
 
+use crate::carry::{Carrier, Open, from_mailbox};
 use crate::door::{closed, is_announced, knock_with};
 use crate::home::{Home, Node, host_name};
 use crate::request::{JoinRequest, Reply};
@@ -13,11 +14,15 @@ use cairn_model::{DeviceId, hex, unhex};
 use cairn_quic::{Discovery, Endpoint, QuicLink};
 use cairn_store::{Entropy, OsEntropy, Store};
 use cairn_sync::{CloseReason, FrameReader, Guest, Step, Way, frame};
-use cairn_trust::{Code, ControlOp, DeviceKeys, InviteMode, Ticket, TicketError, check_digits, code_knock_key, invitation_knock_key};
+use cairn_trust::{
+    ChunkKind, Code, ControlOp, DeviceKeys, InviteMode, Keyring, Ticket, TicketError, check_digits, code_knock_key, invitation_knock_key,
+    mailbox_handle, open_ask, seal_ask,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long the host may take over one answer.
@@ -47,7 +52,7 @@ impl Waiting {
 
 /// What entering came to.
 enum Came {
-    In { ops: Vec<Vec<u8>>, host: Option<DeviceId>, at: String, check: String },
+    In { ops: Vec<Vec<u8>>, ring: Keyring, host: Option<DeviceId>, at: String, check: String },
     Waits,
 }
 
@@ -89,9 +94,22 @@ pub(crate) async fn join(home: &Home, request: &JoinRequest) -> Result<Reply, No
     if ticket.mode == InviteMode::Bearer {
         let mut reply = home.join_by_bearer(&ticket, request.device_name.as_deref())?;
         merge(&mut reply.data, &tells);
+        visit_at_once(home, request, &ticket, &mut reply).await?;
         return Ok(reply);
     }
     by_ticket(home, request, &ticket, &text).await
+}
+
+/// A newcomer with a bundle or a folder takes what is there at once.
+async fn visit_at_once(home: &Home, request: &JoinRequest, ticket: &Ticket, reply: &mut Reply) -> Result<(), NodeError> {
+    let Some(via) = request.via.clone().filter(|via| Carrier::of(via, None).is_some()) else { return Ok(()) };
+    let node = Arc::new(Node::open(home, Some(&ticket.project.to_string()[..16]))?);
+    let sync = crate::SyncRequest { targets: vec![via], ..Default::default() };
+    let synced = crate::network::sync(&node, &sync, &|_| {}).await?;
+    (reply.data["targets"], reply.data["sync"]) = (synced.data["targets"].clone(), synced.data["sync"].clone());
+    reply.code = synced.code;
+    reply.warnings.extend(synced.warnings);
+    Ok(())
 }
 
 /// The ticket before did not count: what was recorded under it stays, and counts by the new one from the next batch on.
@@ -137,7 +155,9 @@ async fn by_ticket(home: &Home, request: &JoinRequest, ticket: &Ticket, text: &s
         Err(NodeError::Unreached { .. }) if ticket.mode == InviteMode::Approve => {
             home.keep_waiting(&ticket.project, &ticket.tells.project, &waiting)?;
             let mut reply = Reply::new(json!({"device": keys.device().to_string(), "state": "pending"}));
-            reply.warnings.push("nobody was reached: the request is kept, `cairn sync HOST:PORT` asks again".into());
+            reply
+                .warnings
+                .push("nobody was reached: the request is kept, `cairn sync HOST:PORT` (or a file, or a folder) asks again".into());
             reply
         }
         Err(e) => return Err(e),
@@ -147,7 +167,7 @@ async fn by_ticket(home: &Home, request: &JoinRequest, ticket: &Ticket, text: &s
             reply.warnings.push("a coordinator must approve this device; then `cairn sync` enters".into());
             reply
         }
-        Ok(Came::In { ops, host, at, check }) => entered(home, &keys, ticket, ops, host, &at, &check)?,
+        Ok(came) => entered(home, &keys, ticket, came)?,
     };
     merge(&mut reply.data, &tells(ticket));
     Ok(reply)
@@ -158,7 +178,7 @@ pub(crate) async fn ask_again(home: &Home, folder: &Path, targets: &[String], lo
     let damaged = || NodeError::file(&Waiting::path(folder), "this is no request to enter");
     let mut waiting = Waiting::read(folder).ok_or_else(damaged)?;
     let ticket = Ticket::decode(&waiting.ticket).map_err(|_| damaged())?;
-    let typed = targets.iter().filter(|t| t.contains(':')).cloned();
+    let typed = targets.iter().filter(|t| t.contains(':') || Carrier::of(t, None).is_some()).cloned();
     waiting.addresses = typed.chain(waiting.addresses).collect();
     let keys = home.keys()?;
     let mut reply = match ask(&keys, &ticket, &waiting, Duration::from_secs(look_s.unwrap_or(LOOK_S))).await? {
@@ -166,28 +186,23 @@ pub(crate) async fn ask_again(home: &Home, folder: &Path, targets: &[String], lo
             home.keep_waiting(&ticket.project, &ticket.tells.project, &waiting)?;
             return Err(NodeError::not_allowed("a coordinator must approve this device first", crate::serve::APPROVE));
         }
-        Came::In { ops, host, at, check } => entered(home, &keys, &ticket, ops, host, &at, &check)?,
+        came => entered(home, &keys, &ticket, came)?,
     };
     merge(&mut reply.data, &tells(&ticket));
     Ok(reply)
 }
 
-fn entered(
-    home: &Home,
-    keys: &DeviceKeys,
-    ticket: &Ticket,
-    ops: Vec<Vec<u8>>,
-    host: Option<DeviceId>,
-    at: &str,
-    check: &str,
-) -> Result<Reply, NodeError> {
+fn entered(home: &Home, keys: &DeviceKeys, ticket: &Ticket, came: Came) -> Result<Reply, NodeError> {
+    let Came::In { ops, ring, host, at, check } = came else {
+        return Err(NodeError::not_allowed("a coordinator must approve this device first", crate::serve::APPROVE));
+    };
     let ops: Vec<ControlOp> = ops.iter().filter_map(|bytes| ControlOp::decode(&ticket.project, bytes).ok()).collect();
     let name = ticket.tells.project.clone();
     let name = if name.is_empty() { ticket.project.to_string()[..8].to_owned() } else { name };
     let project = home.build(&name, |db| {
-        let mut store = Store::enter_project(db, keys.clone(), Box::new(OsEntropy), ticket.project, ops)?;
+        let mut store = Store::enter_project(db, keys.clone(), Box::new(OsEntropy), ticket.project, ops, ring)?;
         if let Some(host) = host {
-            store.note_met(&host, Some(at.to_owned()), "quic", 0)?;
+            store.note_met(&host, Some(at.clone()), "quic", 0)?;
         }
         Ok(store.project())
     })?;
@@ -201,6 +216,23 @@ async fn ask(keys: &DeviceKeys, ticket: &Ticket, waiting: &Waiting, look: Durati
     let key = invitation_knock_key(&ticket.invitation_keys().device().0);
     let join = unhex(&waiting.join).map_err(|e| NodeError::input(e.to_string()))?;
     let mut last = NodeError::Unreached { target: "a device that knows this invitation".into() };
+    let mut waits = false;
+    let places = |text: &String| Carrier::of(text, None);
+    for place in waiting.addresses.iter().filter_map(places) {
+        // A mailbox that is not there now may be later: the request is kept.
+        match ask_mailbox(keys, ticket, &join, &place) {
+            Ok(Some((ops, ring))) => {
+                let ops = ops.into_iter().map(|op| op.bytes).collect();
+                let at = place.path().display().to_string();
+                return Ok(Came::In { ops, ring, host: None, at, check: String::new() });
+            }
+            Ok(None) => waits = true,
+            Err(e) => last = e,
+        }
+    }
+    if waiting.addresses.iter().any(|a| Carrier::of(a, None).is_some()) {
+        return if waits { Ok(Came::Waits) } else { Err(last) };
+    }
     for address in reachable(&waiting.addresses, key, look).await {
         // Only a ticket that is shown face to face names the device; any member may answer others.
         let only = ticket.host;
@@ -208,7 +240,9 @@ async fn ask(keys: &DeviceKeys, ticket: &Ticket, waiting: &Waiting, look: Durati
             Some(link) => {
                 let host = Some(link.0.info().peer);
                 match converse(link, Way::Ticket(key, join.clone()), |_| None).await {
-                    Ok(End::Welcome(ops, check)) => return Ok(Came::In { ops, host, at: address.to_string(), check }),
+                    Ok(End::Welcome(ops, check)) => {
+                        return Ok(Came::In { ops, ring: Keyring::default(), host, at: address.to_string(), check });
+                    }
                     Ok(End::Pending) => return Ok(Came::Waits),
                     Err(e) => last = e,
                 }
@@ -217,6 +251,31 @@ async fn ask(keys: &DeviceKeys, ticket: &Ticket, waiting: &Waiting, look: Durati
         }
     }
     Err(last)
+}
+
+/// Looks in a mailbox for the answer to a request to enter, and leaves the request there if it is not. What comes back are the
+/// control operations and read keys of the project.
+fn ask_mailbox(keys: &DeviceKeys, ticket: &Ticket, join: &[u8], place: &Carrier) -> Result<Option<(Vec<ControlOp>, Keyring)>, NodeError> {
+    let handle = mailbox_handle(&ticket.project);
+    let random: &mut dyn Entropy = &mut OsEntropy;
+    let mut open = Open::new(place, handle, random.bytes()).map_err(|e| from_mailbox(&e))?;
+    let mailbox = open.mailbox();
+    let listing = mailbox.list(&[]).map_err(|e| from_mailbox(&e))?;
+    let names = |kind: ChunkKind| listing.entries.iter().filter(move |e| e.kind == kind as u8).map(|e| e.name).collect::<Vec<_>>();
+    let wanted = [names(ChunkKind::Keys), names(ChunkKind::Control)].concat();
+    let chunks = mailbox.read(&wanted).map_err(|e| from_mailbox(&e))?;
+    if let Some(entered) = Store::entered_by_mail(ticket.project, keys, &chunks) {
+        return Ok(Some(entered));
+    }
+    let invitation = ticket.invitation_keys().device().0;
+    let asks = mailbox.read(&names(ChunkKind::Ask)).map_err(|e| from_mailbox(&e))?;
+    let asked = asks.iter().any(|chunk| open_ask(&ticket.project, &invitation, chunk).is_ok_and(|found| found == join));
+    if !asked {
+        let chunk =
+            seal_ask(&ticket.project, &invitation, &random.bytes(), join).map_err(|e| NodeError::Store { message: e.to_string() })?;
+        mailbox.add(&[chunk]).and_then(|()| mailbox.commit()).map_err(|e| from_mailbox(&e))?;
+    }
+    Ok(None)
 }
 
 async fn by_code(home: &Home, request: &JoinRequest, code: Code) -> Result<Reply, NodeError> {
@@ -241,7 +300,8 @@ async fn by_code(home: &Home, request: &JoinRequest, code: Code) -> Result<Reply
         });
         match (end.await, invited) {
             (Ok(End::Welcome(ops, check)), Some(ticket)) => {
-                let mut reply = entered(home, &keys, &ticket, ops, host, &address.to_string(), &check)?;
+                let came = Came::In { ops, ring: Keyring::default(), host, at: address.to_string(), check };
+                let mut reply = entered(home, &keys, &ticket, came)?;
                 merge(&mut reply.data, &tells(&ticket));
                 return Ok(reply);
             }

@@ -382,6 +382,17 @@ pub enum Heard {
     Asks,
     /// A code was tried and was not the one shown.
     WrongCode,
+    /// A remote that is a file or a folder is in another state than before.
+    Carried {
+        /// Its name.
+        target: String,
+        /// In a word.
+        state: String,
+        /// Why.
+        message: String,
+        /// What to do.
+        remedy: String,
+    },
     /// A device that proved the project may not exchange observations now.
     TurnedAway {
         /// Its display name.
@@ -406,6 +417,10 @@ pub struct Node {
     pub(crate) turned_away: Arc<Mutex<BTreeMap<DeviceId, TurnedAway>>>,
     /// What people at this device should hear of.
     pub(crate) heard: tokio::sync::broadcast::Sender<Heard>,
+    /// Held during a visit to a mailbox.
+    pub(crate) carrying: Mutex<()>,
+    /// Somebody named a target, or took a name away.
+    pub(crate) remotes_changed: tokio::sync::Notify,
     folder: PathBuf,
     holder: PathBuf,
 }
@@ -430,7 +445,18 @@ impl Node {
         let doors = Doors::default();
         doors.refresh(&store);
         let (listening, turned_away) = Default::default();
-        Ok(Self { store: Arc::new(Mutex::new(store)), changed, listening, doors, turned_away, heard, folder, holder })
+        Ok(Self {
+            store: Arc::new(Mutex::new(store)),
+            changed,
+            listening,
+            doors,
+            turned_away,
+            heard,
+            carrying: Mutex::new(()),
+            remotes_changed: tokio::sync::Notify::new(),
+            folder,
+            holder,
+        })
     }
 
     /// Where this device listens.
@@ -495,6 +521,8 @@ impl Node {
             Request::Import(import) => transfer::import(self, &import),
             Request::Export(export) => transfer::export(self, &export),
             Request::Config(config) => transfer::config(self, &config),
+            Request::Remote(remote) => crate::carry::remote(self, &remote),
+            Request::Bundle(bundle) => crate::bundles::bundle(self, &bundle, &|_| {}),
             Request::Sync(_) => Err(NodeError::input("a sync needs the network: use `sync`")),
         }?;
         let store = self.store();

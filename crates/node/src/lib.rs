@@ -13,6 +13,8 @@
 //!
 //! A runnable example: `cargo run -p cairn-node --example river_watch`.
 
+mod bundles;
+mod carry;
 mod desk;
 mod devices;
 mod door;
@@ -21,21 +23,24 @@ mod entering;
 mod error;
 mod home;
 mod keystore;
+mod mail;
 mod network;
 mod reading;
 mod request;
 mod serve;
 mod show;
 mod transfer;
+mod watch;
 mod writing;
 
 pub use desk::{Tally, answer};
 pub use driver::{LinkReport, Progress, run_link};
 pub use error::NodeError;
 pub use home::{Heard, Home, KeyPlace, LetIn, Node, now_ms};
+pub use mail::{Visit, VisitError, answer_mail, visit};
 pub use network::peers_near;
 pub use request::{
-    AddRequest, ConfigRequest, DeviceRequest, EditRequest, ExportRequest, ImportRequest, InviteRequest, JoinRequest, ListRequest,
-    NewRequest, PolicyRequest, Reply, Request, SyncRequest,
+    AddRequest, BundleRequest, ConfigRequest, DeviceRequest, EditRequest, ExportRequest, ImportRequest, InviteRequest, JoinRequest,
+    ListRequest, NewRequest, PolicyRequest, RemoteRequest, Reply, Request, SyncRequest,
 };
 pub use serve::{Client, Live, ServeOptions, invite_live, serve};

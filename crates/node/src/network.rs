@@ -1,6 +1,7 @@
 //! Targets: from what a person typed to links, and what came of them.
 
 use crate::NodeError;
+use crate::carry::{Carrier, setup_of, sync_place};
 use crate::door::{closed, is_announced, knock_with};
 use crate::driver::{LinkReport, Progress, run_link};
 use crate::home::{Heard, Node, TurnedAway, now_ms};
@@ -47,9 +48,23 @@ pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn
     let look = Duration::from_secs(request.timeout_s.unwrap_or(LOOK_S));
     let number = node.store().next_sync()?;
     let mut rows = Vec::new();
-    let lan = request.targets.is_empty() || request.targets.iter().any(|t| t == "lan");
-    for typed in request.targets.iter().filter(|t| *t != "lan") {
-        let mut target = resolve(node, typed).await?;
+    let one_way = request.pull || request.push || !request.only.is_empty();
+    let setup = setup_of(node, request)?;
+    let remotes = node.store().remotes()?;
+    let all: Vec<String> = remotes.iter().map(|(name, _)| name.clone()).collect();
+    let named = if request.targets.is_empty() { &all } else { &request.targets };
+    let lan = (request.targets.is_empty() && !one_way) || request.targets.iter().any(|t| t == "lan");
+    for typed in named.iter().filter(|t| *t != "lan") {
+        let meant = remotes.iter().find(|(name, _)| name == typed).map_or(typed, |(_, target)| target);
+        if let Some(place) = Carrier::of(meant, request.folder.as_deref()) {
+            rows.push(tokio::task::block_in_place(|| sync_place(node, typed, &place, &setup, number, seen))?);
+            continue;
+        }
+        if one_way {
+            let message = format!("`{typed}`: --pull, --push and --only are for files and folders; a link always goes both ways");
+            return Err(NodeError::input(message));
+        }
+        let mut target = resolve(node, meant).await?;
         if target.only.is_some() {
             target.addresses.extend(find_all(node, look, target.addresses.is_empty()).await.into_iter().flatten());
         }
@@ -74,8 +89,8 @@ pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn
 }
 
 async fn resolve(node: &Node, typed: &str) -> Result<Target, NodeError> {
-    if typed.contains("://") || typed.ends_with(".cairn") || typed.contains('/') {
-        return Err(NodeError::input(format!("`{typed}`: this version syncs with HOST:PORT, devices by name, and `lan`")));
+    if typed.contains("://") {
+        return Err(NodeError::input(format!("`{typed}`: this version syncs with HOST:PORT, devices by name, files, folders and `lan`")));
     }
     if let Some((_, port)) = typed.rsplit_once(':')
         && port.parse::<u16>().is_ok()
@@ -163,7 +178,11 @@ fn gate(node: &Node, other: Option<DeviceId>) -> (String, &'static str) {
     let store = node.store();
     let m = store.membership();
     let name = other.map_or_else(|| "the other device".to_owned(), |d| store.device_name(&d));
-    let behind = store.lineage().ok() != m.lineage();
+    gate_words(&name, store.lineage().ok() != m.lineage())
+}
+
+/// The same in words; `behind` if it is this device that has not followed.
+pub(crate) fn gate_words(name: &str, behind: bool) -> (String, &'static str) {
     if behind {
         let message = format!("this device has not followed the project's switch of configuration, {name} has: observations wait");
         (message, "run `cairn config adopt` here, then sync again")
@@ -294,11 +313,14 @@ fn summary(number: u32, rows: Vec<Value>) -> Reply {
         (g, _) if g > 0 => 3,
         _ if count(&["not-a-member", "removed"]) > 0 => 5,
         _ if count(&["mismatch", "gated"]) > 0 => 6,
-        _ if count(&["store-refused"]) > 0 => 8,
-        _ if count(&["interrupted"]) > 0 => 1,
+        _ if count(&["store-refused", "full"]) > 0 => 8,
+        _ if count(&["partly", "read-only"]) > 0 => 3,
+        _ if count(&["interrupted", "failed"]) > 0 => 1,
         _ => 4,
     };
     let mut reply = Reply { data: json!({"sync": number.to_string(), "targets": rows}), code, warnings: Vec::new() };
+    let faults = reply.data["targets"].as_array().into_iter().flatten().flat_map(|t| t["faults"].as_array().into_iter().flatten());
+    reply.warnings = faults.filter_map(|f| f.as_str().map(str::to_owned)).collect();
     if reply.data["targets"].as_array().is_some_and(Vec::is_empty) {
         reply.warnings.push("no device of this project was found on this network".into());
     }

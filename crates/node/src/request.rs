@@ -69,6 +69,61 @@ pub enum Request {
     Check,
     /// Exchange with other devices.
     Sync(SyncRequest),
+    /// Names for targets.
+    Remote(RemoteRequest),
+    /// Bundle files.
+    Bundle(BundleRequest),
+}
+
+/// `remote`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum RemoteRequest {
+    /// All of them.
+    List,
+    /// One more, or another target for a name.
+    Add {
+        /// The name.
+        name: String,
+        /// What `sync` takes.
+        target: String,
+        /// Where relative paths begin.
+        folder: Option<String>,
+    },
+    /// Not any more.
+    Remove {
+        /// The name.
+        name: String,
+    },
+}
+
+/// `bundle`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum BundleRequest {
+    /// Write one.
+    Create {
+        /// The file, absolute.
+        file: String,
+        /// Only what this device lacks, as far as known.
+        device: Option<String>,
+        /// A time, or an earlier bundle (absolute): only what is newer.
+        since: Option<String>,
+        /// In parts of at most so many bytes.
+        split: Option<u64>,
+        /// Only the work of these devices.
+        only: Vec<String>,
+    },
+    /// Who, how much, from when; nothing is taken.
+    Inspect {
+        /// The file, absolute.
+        file: String,
+    },
+    /// Is it whole?
+    Verify {
+        /// The file, absolute.
+        file: String,
+    },
 }
 
 /// `new`.
@@ -291,8 +346,16 @@ pub enum ConfigRequest {
 /// `sync`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SyncRequest {
-    /// `HOST:PORT`, device names or ids, or `lan`; none is `lan`.
+    /// `HOST:PORT`, device names or ids, bundle files, folders, names of remotes, or `lan`; none is `lan` and all remotes.
     pub targets: Vec<String>,
+    /// Where relative paths begin.
+    pub folder: Option<String>,
+    /// Only take (files and folders).
+    pub pull: bool,
+    /// Only give (files and folders).
+    pub push: bool,
+    /// Only the work of these devices (files and folders).
+    pub only: Vec<String>,
     /// Ask only what would come and go.
     pub dry_run: bool,
     /// Seconds to look for devices and to wait for each.

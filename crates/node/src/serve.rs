@@ -1,11 +1,14 @@
 //! The service: listens, finds devices, keeps links live, and answers every verb over a local socket.
 
+use crate::bundles::bundle_without_keys;
+use crate::carry::Carrier;
 use crate::door::knock_with;
 use crate::driver::{Progress, run_link};
 use crate::entering::{Waiting, ask_again};
 use crate::home::{Heard, Home, LetIn, Node, blocking};
 use crate::network::{is_ours, peers_near, sync};
-use crate::request::{Reply, Request};
+use crate::request::{BundleRequest, Reply, Request};
+use crate::watch::watch_remotes;
 use crate::{NodeError, network};
 use cairn_quic::{Discovery, Endpoint};
 use cairn_store::{Entropy, OsEntropy};
@@ -181,6 +184,7 @@ async fn serve_until(
         () = answer_requests(node, &listener) => {}
         () = find_devices(node, &endpoint, address, discover) => {}
         () = watch_doors(node) => {}
+        () = watch_remotes(node) => {}
         () = stop => {}
     }
     std::fs::remove_file(&socket).map_err(|e| NodeError::file(&socket, e))
@@ -341,7 +345,14 @@ impl Client {
 
     /// Answers one request, wherever the store is open.
     pub fn ask(&self, request: Request, seen: Seen<'_>) -> Result<Reply, NodeError> {
-        let folder = self.home.project(self.project.as_deref())?;
+        let folder = match (self.home.project(self.project.as_deref()), &request) {
+            // Anyone may look at a bundle from outside, and check that it is whole.
+            (_, Request::Bundle(bundle @ BundleRequest::Verify { .. })) => return bundle_without_keys(bundle),
+            (Err(_), Request::Bundle(bundle @ BundleRequest::Inspect { .. })) if self.project.is_none() => {
+                return bundle_without_keys(bundle);
+            }
+            (found, _) => found?,
+        };
         if Waiting::read(&folder).is_some()
             && let Some(reply) = self.while_waiting(&folder, &request)?
         {
@@ -359,7 +370,12 @@ impl Client {
         let name = std::fs::read_to_string(folder.join("name")).unwrap_or_default();
         match request {
             Request::Sync(sync) => {
-                blocking(ask_again(&self.home, folder, &sync.targets, sync.timeout_s))?;
+                let full = |typed: &String| match Carrier::of(typed, sync.folder.as_deref()) {
+                    Some(place) => place.path().to_string_lossy().into_owned(),
+                    None => typed.clone(),
+                };
+                let targets: Vec<String> = sync.targets.iter().map(full).collect();
+                blocking(ask_again(&self.home, folder, &targets, sync.timeout_s))?;
                 Ok(None)
             }
             Request::Whoami | Request::Status => {
@@ -418,6 +434,7 @@ fn in_process(node: Node, request: Request, seen: Seen<'_>) -> Result<Reply, Nod
             let node = Arc::new(node);
             runtime()?.block_on(network::sync(&node, &request, &told))
         }
+        Request::Bundle(bundle) => crate::bundles::bundle(&node, &bundle, &told),
         Request::Peers { near: true } => {
             let node = Arc::new(node);
             runtime()?.block_on(peers_near(&node, None)).map(Reply::new)

@@ -366,7 +366,7 @@ impl Store {
 
     /// A coordinator that met a newcomer says something that builds on its join: whoever else used the same ticket comes too
     /// late, whatever its hash.
-    fn build_on_joins(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn build_on_joins(&mut self) -> Result<(), StoreError> {
         let lineage = self.lineage()?;
         if self.mem.membership.role(&self.mem.device) == Some(Role::Coordinator) {
             self.write(|t, mem, ctx| say(t, mem, ctx, OpBody::Adopt(lineage)))?;
@@ -388,11 +388,7 @@ impl Store {
         ops.push(join);
         self.write(|t, mem, ctx| {
             crate::local::cut(t, mem, ctx, 0)?;
-            let mut ring = (*mem.ring).clone();
-            ring.keys.extend(keys.into_iter().filter(|k| !mem.epochs.contains_key(&k.id())));
-            save_ring(t, ctx.keys, ctx.entropy, &ring)?;
-            mem.epochs = Arc::new(ring.keys.iter().map(|k| (k.id(), k.clone())).collect());
-            mem.ring = Arc::new(ring);
+            crate::mail::learn(t, mem, ctx, keys)?;
             put_ops(t, mem, ctx, ops)
         })?;
         self.note_refused(false)

@@ -219,7 +219,7 @@ impl Store {
     }
 
     /// Last batch of chain `n` that a holder of `theirs` has.
-    fn held_by(&self, v: &View, n: u32, theirs: &[Tip]) -> Result<u64, StoreError> {
+    pub(crate) fn held_by(&self, v: &View, n: u32, theirs: &[Tip]) -> Result<u64, StoreError> {
         let f = &self.mem.feeds[n as usize];
         let mut has = f.base - 1;
         for tip in theirs {

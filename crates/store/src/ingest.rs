@@ -7,7 +7,7 @@ use crate::mem::Mem;
 use crate::tables::{Tables, from_bytes, to_bytes};
 use crate::{Store, StoreError};
 use cairn_model::{Change, DeviceId, DocKind, ProjectId};
-use cairn_trust::{Batch, Item, Tip, chunk_kind, open};
+use cairn_trust::{Batch, ChunkKind, Item, Tip, chunk_kind, open, open_pack, seal};
 use redb::{ReadableTable, ReadableTableMetadata};
 use std::collections::BTreeMap;
 
@@ -98,7 +98,8 @@ impl Store {
         let mut stats = IngestStats::default();
         let mem = &self.mem;
         let mut opened = Vec::with_capacity(chunks.len());
-        for unsealed in parallel(chunks, |chunk| open_one(mem, chunk)) {
+        let seed: [u8; 32] = self.entropy.bytes();
+        for unsealed in parallel(chunks, |chunk| open_all(mem, chunk, &seed)).into_iter().flatten() {
             match unsealed {
                 Unsealed::Open(chunk) => opened.push(*chunk),
                 Unsealed::NoKey => stats.gaps += 1,
@@ -191,9 +192,27 @@ impl Store {
     }
 }
 
+/// A chunk, or the batches of a pack, each sealed anew: what is stored and forwarded are batches.
+fn open_all(mem: &Mem, chunk: Vec<u8>, seed: &[u8; 32]) -> Vec<Unsealed> {
+    let Some((_, epoch)) = chunk_kind(&chunk).ok().filter(|(kind, _)| *kind == ChunkKind::Pack as u8) else {
+        return vec![open_one(mem, chunk)];
+    };
+    let Some(key) = mem.epochs.get(&epoch) else { return vec![Unsealed::NoKey] };
+    let Ok(batches) = open_pack(&mem.project, key, &chunk) else { return vec![Unsealed::Foreign] };
+    let again = |batch: Batch| {
+        let mut nonce = [0; 24];
+        blake3::Hasher::new_keyed(seed).update(&batch.hash.0).finalize_xof().fill(&mut nonce);
+        match seal(&mem.project, ChunkKind::Batch, key, &nonce, &batch.encode()) {
+            Ok(chunk) => Unsealed::Open(Box::new(Opened { chunk, batch })),
+            Err(_) => Unsealed::Foreign,
+        }
+    };
+    batches.into_iter().map(again).collect()
+}
+
 fn open_one(mem: &Mem, chunk: Vec<u8>) -> Unsealed {
     let key = match chunk_kind(&chunk) {
-        Ok((kind, epoch)) if kind == cairn_trust::ChunkKind::Batch as u8 => mem.epochs.get(&epoch),
+        Ok((kind, epoch)) if kind == ChunkKind::Batch as u8 => mem.epochs.get(&epoch),
         _ => return Unsealed::Foreign,
     };
     let Some(key) = key else { return Unsealed::NoKey };

@@ -359,4 +359,22 @@ impl Store {
         }
         Ok((quarantined, waiting))
     }
+
+    /// Authors whose batches wait because they work with another configuration, and whether it is this device that is behind.
+    pub fn gated(&self) -> Result<Option<(DeviceId, bool)>, StoreError> {
+        let v = self.view()?;
+        for row in v.pending.iter()? {
+            let key = row?.0.value();
+            let row: BatchRow = from_bytes(v.batches.get(key)?.ok_or(StoreError::Damaged("batch"))?.value(), "batch")?;
+            if row.verdict != Verdict::Waiting {
+                continue;
+            }
+            let batch = read_batch(&v, &self.mem, (key >> 40) as u32, key & 0xff_ffff_ffff)?;
+            let author = self.mem.feeds[(key >> 40) as usize].device;
+            if batch.header.control.iter().all(|c| self.mem.control.contains(c)) && is_gated(&self.mem, &batch, &author) {
+                return Ok(Some((author, self.lineage().ok() != self.mem.membership.lineage())));
+            }
+        }
+        Ok(None)
+    }
 }

@@ -10,8 +10,8 @@ use redb::{Database, ReadableTable};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Of the tables. 2: changes of quarantined batches are listed (`apart.1`), read keys are sealed.
-pub(crate) const STORE_FORMAT: u32 = 2;
+/// Of the tables. 2: changes of quarantined batches are listed (`apart.1`), read keys are sealed. 3: mailboxes and remotes.
+pub(crate) const STORE_FORMAT: u32 = 3;
 /// Data format of this version, in every batch header.
 pub(crate) const DATA_FORMAT: (u16, u16) = (1, 0);
 
@@ -137,15 +137,16 @@ impl Store {
         Self::begin(db, keys, entropy, Beginning { project: ticket.project, ring, ops })
     }
 
-    /// Enters a project with the control operations a member gave, among which are the read keys boxed to this device.
+    /// Enters a project with the control operations a member gave, among which are the read keys boxed to this device; `ring` holds
+    /// those that came beside them.
     pub fn enter_project(
         db: Database,
         keys: DeviceKeys,
         entropy: Box<dyn Entropy>,
         project: ProjectId,
         ops: Vec<ControlOp>,
+        ring: Keyring,
     ) -> Result<Self, StoreError> {
-        let ring = Keyring { discovery: [0; 32], keys: Vec::new() };
         let mut log = Log::new(project);
         for op in &ops {
             // What is not admitted here is not admitted anywhere: the store leaves it out too.
@@ -325,16 +326,17 @@ fn migrate(db: &Database, keys: &DeviceKeys, entropy: &mut dyn Entropy) -> Resul
     use redb::ReadableDatabase;
     let meta = db.begin_read()?.open_table(crate::tables::META)?;
     let found = meta.get("format")?.and_then(|b| b.value().try_into().ok()).map(u32::from_le_bytes);
-    if found != Some(1) {
-        return Ok(());
-    }
+    let Some(found) = found.filter(|f| (1..STORE_FORMAT).contains(f)) else { return Ok(()) };
     let fixed: Fixed = from_bytes(meta.get("fixed")?.ok_or(StoreError::Damaged("fixed"))?.value(), "fixed")?;
-    let ring = Keyring { discovery: fixed.discovery, keys: fixed.epochs.iter().map(|k| EpochKey(*k)).collect() };
     let tx = db.begin_write()?;
     {
+        // Opening makes the tables that are new.
         let mut t = Tables::open(&tx)?;
-        crate::control::save_ring(&mut t, keys, entropy, &ring)?;
-        t.meta.insert("fixed", &to_bytes(&Fixed { discovery: [0; 32], epochs: Vec::new(), ..fixed })[..])?;
+        if found == 1 {
+            let ring = Keyring { discovery: fixed.discovery, keys: fixed.epochs.iter().map(|k| EpochKey(*k)).collect() };
+            crate::control::save_ring(&mut t, keys, entropy, &ring)?;
+            t.meta.insert("fixed", &to_bytes(&Fixed { discovery: [0; 32], epochs: Vec::new(), ..fixed })[..])?;
+        }
         t.meta.insert("format", &STORE_FORMAT.to_le_bytes()[..])?;
     }
     tx.commit()?;

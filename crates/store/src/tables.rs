@@ -42,6 +42,10 @@ pub(crate) const ADDRESSES: TableDefinition<&[u8; 32], Bytes> = TableDefinition:
 pub(crate) const APART: TableDefinition<&[u8; 48], Bytes> = TableDefinition::new("apart.1");
 /// sync number << 32 | document number -> effect
 pub(crate) const SYNC_DOCS: TableDefinition<u64, u8> = TableDefinition::new("sync-docs.1");
+/// mailbox -> what is remembered of it
+pub(crate) const MAILBOXES: TableDefinition<&[u8; 16], Bytes> = TableDefinition::new("mailboxes.1");
+/// name -> target
+pub(crate) const REMOTES: TableDefinition<&str, Bytes> = TableDefinition::new("remotes.1");
 
 macro_rules! tables {
     ($($field:ident: $table:ident<$k:ty, $v:ty>),* $(,)?) => {
@@ -92,6 +96,8 @@ tables! {
     addresses: ADDRESSES<&'static [u8; 32], Bytes>,
     sync_docs: SYNC_DOCS<u64, u8>,
     apart: APART<&'static [u8; 48], Bytes>,
+    mailboxes: MAILBOXES<&'static [u8; 16], Bytes>,
+    remotes: REMOTES<&'static str, Bytes>,
 }
 
 /// The bytes of a row.

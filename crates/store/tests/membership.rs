@@ -299,7 +299,7 @@ fn a_ticket_that_needs_approval_gives_no_key_until_a_coordinator_says_so() {
     a.approve(&keys.device(), None).unwrap();
     let Entrance::Welcome(given) = a.enter(&keys.device(), &op.bytes, 1).unwrap() else { panic!("approved") };
     let given = given.iter().map(|b| ControlOp::decode(&ticket.project, b).unwrap()).collect();
-    let mut new = Store::enter_project(database(), keys, Box::new(Counter(30 << 40)), ticket.project, given).unwrap();
+    let mut new = Store::enter_project(database(), keys, Box::new(Counter(30 << 40)), ticket.project, given, Default::default()).unwrap();
     meet(&mut a, &mut new);
     assert_eq!(new.count().unwrap(), 1);
     // Row 8: somebody else found the ticket; a coordinator sees the request and refuses it.

@@ -14,6 +14,13 @@
 //!
 //! The session never sends a chunk that it did not read from the store, so nothing is sent before it is durable.
 //!
+//! # Mailboxes
+//!
+//! An [`Exchange`] is one visit to a mailbox. [`Exchange::start`] and each [`Exchange::step`] give one [`MailEffect`]; the caller
+//! carries it out and gives the event that answers it. [`MailRequest::Persist`] and [`MailRequest::Note`] are answered only when
+//! durable. Whatever fails, the caller drops the exchange: what was taken is taken, what was not committed is not there,
+//! and the next visit goes on. [`Exchange::outcome`] tells at any time what was done.
+//!
 //! # What it survives
 //!
 //! A link is an ordered stream of frames that may end at any byte. Everything may be repeated on the next link:
@@ -25,6 +32,7 @@
 
 mod calls;
 mod entry;
+mod exchange;
 mod frame;
 pub mod limits;
 mod message;
@@ -33,6 +41,9 @@ mod session;
 
 pub use calls::{Answer, Effect, Event, Push, Request, Setup, Snapshot, Standing};
 pub use entry::{Guest, Host, HostSetup, Step, Way};
+pub use exchange::{
+    Exchange, ExchangeSetup, Known, Lack, Listed, Lot, Made, MailAnswer, MailEffect, MailEvent, MailRequest, Memory, Outcome, Run, Taken,
+};
 pub use frame::{FrameError, FrameReader, frame};
 pub use message::{CloseReason, Hello, Message, VERSION, first_proof};
 pub use progress::Progress;

@@ -29,3 +29,5 @@ pub const LOOKBACKS: u8 = 3;
 pub const ENTER_BYTES: usize = 4 << 10;
 /// Bytes of the control log a guest takes: 200 devices over years are some megabytes.
 pub const WELCOME_BYTES: usize = 64 << 20;
+/// Bytes of keys, control operations, manifests and receipts read from one mailbox: as much as a control log may have.
+pub const ABOUT_BYTES: usize = 64 << 20;

@@ -296,6 +296,18 @@ impl Batch {
         Ok(batch)
     }
 
+    /// A batch from what its author signed.
+    pub(crate) fn from_parts(project: &ProjectId, header: Vec<u8>, signature: Signature, payload: Vec<u8>) -> Result<Self, BatchError> {
+        let parts = BatchCbor { header: header.into(), signature: signature.into(), payload: Some(payload.into()), hashes: None };
+        Self::decode(project, &cbor::encode(&parts))
+    }
+
+    /// The documents a header names.
+    pub(crate) fn items_of(header: &[u8]) -> Result<Vec<Item>, BatchError> {
+        let malformed = |e: minicbor::decode::Error| BatchError::Malformed(e.to_string());
+        Ok(Header::try_from(minicbor::decode::<HeaderCbor>(header).map_err(malformed)?)?.items)
+    }
+
     fn check_shape(&self) -> Result<(), BatchError> {
         let items: usize = self.header.items.iter().map(|i| i.changes as usize).sum();
         if items != self.hashes.len() || self.hashes.is_empty() {
@@ -362,6 +374,18 @@ fn payload_hashes(payload: &[u8]) -> Result<Vec<ChangeHash>, BatchError> {
         rest = &rest[len..];
     }
     Ok(hashes)
+}
+
+/// Bytes of each change, however many.
+pub(crate) fn payload_lengths(payload: &[u8]) -> Result<Vec<usize>, BatchError> {
+    let (mut rest, mut lengths) = (payload, Vec::new());
+    while !rest.is_empty() {
+        let index = lengths.len();
+        let (len, _) = Change::frame_len(rest).map_err(|source| BatchError::Change { index, source })?;
+        lengths.push(len);
+        rest = &rest[len..];
+    }
+    Ok(lengths)
 }
 
 fn detached_hashes(list: &[u8]) -> Result<Vec<ChangeHash>, BatchError> {

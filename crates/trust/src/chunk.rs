@@ -10,17 +10,6 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use std::io::Read;
 
-/// A carrier's name for a chunk: BLAKE3 of its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChunkHash(pub [u8; 32]);
-
-impl ChunkHash {
-    /// Hash of the bytes as carried.
-    pub fn of(chunk: &[u8]) -> Self {
-        Self(*blake3::hash(chunk).as_bytes())
-    }
-}
-
 /// What a chunk holds. The numbers are part of format 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -29,6 +18,16 @@ pub enum ChunkKind {
     Batch = 1,
     /// A signed frontier.
     Receipt = 2,
+    /// Control operations on their way through a mailbox.
+    Control = 3,
+    /// A read key boxed to readers who are not named. Its plain header is followed by the boxes.
+    Keys = 4,
+    /// What other chunks of a mailbox hold.
+    Manifest = 5,
+    /// Many batches in one.
+    Pack = 6,
+    /// A request to enter.
+    Ask = 7,
 }
 
 /// Names an epoch and commits to its key.
@@ -81,7 +80,7 @@ pub enum ChunkError {
 
 const MAGIC: &[u8; 5] = b"cairn";
 const VERSION: u8 = 1;
-const PLAIN_BYTES: usize = 5 + 1 + 1 + 16 + 24;
+pub(crate) const PLAIN_BYTES: usize = 5 + 1 + 1 + 16 + 24;
 const BODY_AT: usize = 5;
 
 /// Kind and epoch from the plain header, without opening.
@@ -102,11 +101,24 @@ pub fn chunk_kind(chunk: &[u8]) -> Result<(u8, EpochId), ChunkError> {
 
 /// Seals `body` under an epoch; `nonce` must be random and used once.
 pub fn seal(project: &ProjectId, kind: ChunkKind, key: &EpochKey, nonce: &[u8; 24], body: &[u8]) -> Result<Vec<u8>, ChunkError> {
+    seal_behind(project, kind, key, nonce, &[], body)
+}
+
+/// The same with bytes between header and ciphertext that anyone can read and nobody can change.
+pub(crate) fn seal_behind(
+    project: &ProjectId,
+    kind: ChunkKind,
+    key: &EpochKey,
+    nonce: &[u8; 24],
+    open_part: &[u8],
+    body: &[u8],
+) -> Result<Vec<u8>, ChunkError> {
     let mut chunk = Vec::with_capacity(PLAIN_BYTES + body.len() / 2);
     chunk.extend(MAGIC);
     chunk.extend([VERSION, kind as u8]);
     chunk.extend(key.id().0);
     chunk.extend(nonce);
+    chunk.extend(open_part);
     let plain = pack(body)?;
     let aad = aad(project, &chunk);
     let sealed = key.cipher().encrypt(XNonce::from_slice(nonce), Payload { msg: &plain, aad: &aad }).map_err(|_| ChunkError::Seal)?;
@@ -123,8 +135,13 @@ pub fn open(project: &ProjectId, key: &EpochKey, chunk: &[u8]) -> Result<Vec<u8>
     if epoch != key.id() {
         return Err(ChunkError::UnknownEpoch(epoch));
     }
-    let (header, sealed) = chunk.split_at(PLAIN_BYTES);
-    let nonce = XNonce::from_slice(&header[23..]);
+    open_behind(project, key, chunk, 0)
+}
+
+/// Opens what follows `open_part` bytes after the plain header.
+pub(crate) fn open_behind(project: &ProjectId, key: &EpochKey, chunk: &[u8], open_part: usize) -> Result<Vec<u8>, ChunkError> {
+    let (header, sealed) = chunk.split_at_checked(PLAIN_BYTES + open_part).ok_or(ChunkError::NotAChunk)?;
+    let nonce = XNonce::from_slice(&header[23..PLAIN_BYTES]);
     let plain = key.cipher().decrypt(nonce, Payload { msg: sealed, aad: &aad(project, header) }).map_err(|_| ChunkError::Seal)?;
     unpack(&plain)
 }

@@ -21,7 +21,7 @@ type Kdf = hpke::kdf::HkdfSha256;
 pub const BOX_BYTES: usize = 32 + 32 + 16;
 
 /// What a reader of a project knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keyring {
     /// Finds devices of the project; gives no right.
     pub discovery: [u8; 32],
@@ -33,7 +33,7 @@ fn info(project: &ProjectId, what: &str) -> Vec<u8> {
     [what.as_bytes(), &project.0].concat()
 }
 
-fn seal_box(project: &ProjectId, what: &str, to: &[u8; 32], plain: &[u8], rng: &mut ChaCha20Rng) -> Option<Vec<u8>> {
+pub(crate) fn seal_box(project: &ProjectId, what: &str, to: &[u8; 32], plain: &[u8], rng: &mut ChaCha20Rng) -> Option<Vec<u8>> {
     let key = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(to).ok()?;
     let info = info(project, what);
     let sealed = hpke::single_shot_seal::<Aes, Kdf, X25519HkdfSha256, _>(&OpModeS::Base, &key, &info, plain, &[], rng);
@@ -41,7 +41,7 @@ fn seal_box(project: &ProjectId, what: &str, to: &[u8; 32], plain: &[u8], rng: &
     Some([&enc.to_bytes()[..], &text].concat())
 }
 
-fn open_box(project: &ProjectId, what: &str, keys: &DeviceKeys, sealed: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn open_box(project: &ProjectId, what: &str, keys: &DeviceKeys, sealed: &[u8]) -> Option<Vec<u8>> {
     let (enc, text) = sealed.split_at_checked(32)?;
     let enc = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(enc).ok()?;
     let secret = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(&keys.agreement_secret()).ok()?;
@@ -89,7 +89,7 @@ pub fn mint(project: &ProjectId, ring: &Keyring, readers: &[(DeviceId, [u8; 32])
 }
 
 /// Looks like a box: an X25519 key has its top bit clear.
-fn decoy(rng: &mut ChaCha20Rng) -> Vec<u8> {
+pub(crate) fn decoy(rng: &mut ChaCha20Rng) -> Vec<u8> {
     let mut bytes = vec![0; BOX_BYTES];
     rng.fill_bytes(&mut bytes);
     bytes[31] &= 0x7f;

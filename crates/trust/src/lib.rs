@@ -13,12 +13,13 @@ mod epoch;
 mod frontier;
 mod keys;
 pub mod limits;
+mod mailbox;
 mod passphrase;
 mod receipt;
 mod ticket;
 
 pub use batch::{Batch, BatchError, BatchHash, Header, Item, Unit, UnitKind};
-pub use chunk::{ChunkError, ChunkHash, ChunkKind, EpochId, EpochKey, chunk_kind, open, seal};
+pub use chunk::{ChunkError, ChunkKind, EpochId, EpochKey, chunk_kind, open, seal};
 pub use code::{Code, CodeError, Pairing};
 pub use control::{
     Accepted, Add, ControlError, ControlHash, ControlOp, Convey, Ended, EpochOp, EpochState, Former, Genesis, Invitation, Invite,
@@ -31,6 +32,10 @@ pub use derive::{
 pub use epoch::{BOX_BYTES, Keyring, is_usable_key, mint, open_conveyed, open_epoch, seal_conveyed};
 pub use frontier::{Digest, Frontier, Tip, digest};
 pub use keys::{DeviceKeys, RecoveryWords, SecretSeed, Signature, verify};
+pub use mailbox::{
+    KeysChunk, MailKeys, Manifest, Pack, Piece, Shelf, ask_key, box_for_readers, mailbox_handle, open_ask, open_control, open_pack,
+    open_readers, read_keys_chunk, seal_ask, seal_control, writer_tag,
+};
 pub use passphrase::{PassphraseError, is_sealed_seed, open_seed, seal_seed};
 pub use receipt::{Receipt, ReceiptError};
 pub use ticket::{Tells, Ticket, TicketError};

@@ -32,3 +32,9 @@ pub const READERS: usize = 512;
 pub const CONTROL_LOG_BYTES: usize = 1 << 20;
 /// Feeds in one frontier: 200 devices with room for incarnations.
 pub const FRONTIER_TIPS: usize = 16_384;
+/// Bytes of the batches in one pack: compression has stopped gaining, and a reader that lacks one of them loses little.
+pub const PACK_BYTES: usize = 1 << 20;
+/// Chunks of batches below this are worth regrouping into packs.
+pub const PACKED_BELOW: usize = 16 << 10;
+/// Pieces one manifest names: far below a chunk.
+pub const MANIFEST_PIECES: usize = 32_768;

@@ -4,12 +4,18 @@
 //! |---|---|---|---|
 //! | `memory` | in-process pipes, for tests | link | `cairn-contract` |
 //! | `quic` | QUIC over the local network | link | `cairn-quic` |
+//! | `memory` | a list of chunks, for tests | mailbox | `cairn-contract` |
+//! | `file` | one bundle file | mailbox | `cairn-bundle` |
+//! | `folder` | a shared folder of bundle files | mailbox | `cairn-bundle` |
 //!
 //! A new transport is a folder, one of the traits here, [`conformance`], a row in this table and one line in the
 //! command line. If the engine or the store must change for it, this contract was wrong.
 
 pub mod conformance;
+mod mailbox;
 pub mod memory;
+
+pub use mailbox::{Entry, Kept, Listing, Mailbox, MailboxError, kind_of};
 
 use cairn_model::DeviceId;
 use std::future::Future;

@@ -1,7 +1,8 @@
-//! Links between two tasks of one process.
+//! Links between two tasks of one process, and a mailbox that is a list.
 
-use crate::{Link, LinkError, LinkInfo, ReceiveHalf, SendHalf};
-use cairn_model::DeviceId;
+use crate::{Entry, Kept, Link, LinkError, LinkInfo, Listing, Mailbox, MailboxError, ReceiveHalf, SendHalf, kind_of};
+use cairn_model::{ChunkHash, DeviceId};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::mpsc;
 
 enum Piece {
@@ -76,5 +77,55 @@ impl ReceiveHalf for MemoryRx {
         };
         self.ended = Some(ended.clone());
         Err(ended)
+    }
+}
+
+/// Chunks in the order in which they came: what a [`MemoryMailbox`] holds.
+pub type Shelf = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// A handle to a list of chunks.
+pub struct MemoryMailbox {
+    shelf: Shelf,
+    staged: Vec<Vec<u8>>,
+}
+
+impl MemoryMailbox {
+    /// To this list.
+    pub fn new(shelf: &Shelf) -> Self {
+        Self { shelf: shelf.clone(), staged: Vec::new() }
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.shelf.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Mailbox for MemoryMailbox {
+    fn list(&mut self, cursor: &[u8]) -> Result<Listing, MailboxError> {
+        let shelf = self.shelf();
+        let from = <[u8; 8]>::try_from(cursor).ok().map(u64::from_le_bytes).and_then(|n| usize::try_from(n).ok());
+        let from = from.filter(|n| *n <= shelf.len());
+        let entry = |chunk: &Vec<u8>| Entry { name: ChunkHash::of(chunk), kind: kind_of(chunk).unwrap_or(0), bytes: chunk.len() as u32 };
+        let entries = shelf[from.unwrap_or(0)..].iter().map(entry).collect();
+        Ok(Listing { entries, cursor: (shelf.len() as u64).to_le_bytes().to_vec(), start_over: from.is_none(), faults: Vec::new() })
+    }
+
+    fn read(&mut self, names: &[ChunkHash]) -> Result<Vec<Vec<u8>>, MailboxError> {
+        let shelf = self.shelf();
+        Ok(names.iter().filter_map(|name| shelf.iter().find(|c| ChunkHash::of(c) == *name).cloned()).collect())
+    }
+
+    fn add(&mut self, chunks: &[Vec<u8>]) -> Result<(), MailboxError> {
+        self.staged.extend_from_slice(chunks);
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<Kept, MailboxError> {
+        if self.staged.is_empty() {
+            return Ok(Kept::Nothing);
+        }
+        let staged = std::mem::take(&mut self.staged);
+        self.shelf().extend(staged);
+        Ok(Kept::Durable)
     }
 }

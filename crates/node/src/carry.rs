@@ -1,0 +1,381 @@
+//! Targets that are mailboxes: bundle files and shared folders, what a visit to one came to, and names for targets.
+
+use crate::NodeError;
+use crate::desk::Tally;
+use crate::door::device_of;
+use crate::home::{LOCAL, Node, now_ms};
+use crate::mail::{Visit, VisitError, answer_mail, visit};
+use crate::request::{RemoteRequest, Reply, SyncRequest};
+use cairn_bundle::{BundleFile, Folder};
+use cairn_contract::{Mailbox, MailboxError};
+use cairn_model::{DeviceId, Instant};
+use cairn_store::StoreError;
+use cairn_sync::{ExchangeSetup, Lot, Memory, Outcome, Progress};
+use cairn_trust::mailbox_handle;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::{Instant as Clock, SystemTime};
+
+/// How often a file that somebody else replaced at the same moment is tried again.
+const TRIES: usize = 3;
+
+/// A mailbox somebody named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    File(PathBuf),
+    Folder(PathBuf),
+}
+
+impl Carrier {
+    /// What was typed, if it means a file or a folder; relative paths are of `folder`.
+    pub fn of(typed: &str, folder: Option<&str>) -> Option<Self> {
+        let path = folder.map_or_else(|| PathBuf::from(typed), |base| Path::new(base).join(typed));
+        let is_address = typed.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        match typed {
+            url if url.contains("://") => None,
+            file if file.ends_with(".cairn") && !path.is_dir() => Some(Carrier::File(path)),
+            _ if path.is_dir() || (typed.contains('/') && !is_address) => Some(Carrier::Folder(path)),
+            _ => None,
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        match self {
+            Carrier::File(path) | Carrier::Folder(path) => path,
+        }
+    }
+
+    fn transport(&self) -> &'static str {
+        match self {
+            Carrier::File(_) => "file",
+            Carrier::Folder(_) => "folder",
+        }
+    }
+
+    /// Under what the store remembers it.
+    fn id(&self) -> Option<[u8; 16]> {
+        match self {
+            Carrier::File(path) => BundleFile::bundle_of(path),
+            Carrier::Folder(path) => {
+                let path = std::fs::canonicalize(path).ok()?;
+                let hash = cairn_model::ChunkHash::of(path.as_os_str().as_encoded_bytes());
+                Some(hash.short())
+            }
+        }
+    }
+}
+
+pub(crate) enum Open {
+    File(BundleFile),
+    Folder(Folder),
+}
+
+impl Open {
+    /// `tag` names the sub-folder written to.
+    pub fn new(place: &Carrier, handle: [u8; 16], tag: [u8; 8]) -> Result<Self, MailboxError> {
+        Ok(match place {
+            Carrier::File(path) => Open::File(BundleFile::new(path, handle)),
+            Carrier::Folder(path) => Open::Folder(Folder::open(path, handle, tag)?),
+        })
+    }
+
+    pub fn mailbox(&mut self) -> &mut dyn Mailbox {
+        match self {
+            Open::File(file) => file,
+            Open::Folder(folder) => folder,
+        }
+    }
+}
+
+/// What a visit came to, with what only the store could tell.
+pub(crate) struct Carried {
+    pub visit: Visit,
+    pub tally: Tally,
+    pub ms: u64,
+}
+
+impl Node {
+    pub(crate) fn open_place(&self, place: &Carrier) -> Result<Open, MailboxError> {
+        let (handle, tag) = {
+            let store = self.store();
+            (mailbox_handle(&store.project()), store.writer_tag())
+        };
+        Open::new(place, handle, tag)
+    }
+
+    /// One visit to an open mailbox. Only one at a time: two would write into one sub-folder.
+    pub(crate) fn carry(
+        &self,
+        mailbox: &mut dyn Mailbox,
+        id: Option<[u8; 16]>,
+        setup: ExchangeSetup,
+        sync: Option<u32>,
+        seen: &mut dyn FnMut(&Progress),
+    ) -> Carried {
+        let _one = self.carrying.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let began = Clock::now();
+        let mut tally = Tally { sync, ..Tally::default() };
+        let mut ask = |request| {
+            let done = answer_mail(&mut self.store(), id.as_ref(), request, now_ms(), &mut tally)?;
+            if std::mem::take(&mut tally.changed) {
+                // Nobody listens when no link is open.
+                self.changed.send(LOCAL).ok();
+            }
+            Ok(done)
+        };
+        let visit = visit(mailbox, setup, &mut ask, seen);
+        self.doors.refresh(&self.store());
+        Carried { visit, tally, ms: began.elapsed().as_millis() as u64 }
+    }
+}
+
+/// What a sync with a mailbox was asked for.
+pub(crate) fn setup_of(node: &Node, request: &SyncRequest) -> Result<ExchangeSetup, NodeError> {
+    let store = node.store();
+    let only = request.only.iter().map(|typed| device_of(&store, typed)).collect::<Result<_, _>>()?;
+    Ok(ExchangeSetup {
+        pull: !request.push || request.pull,
+        push: !request.pull || request.push,
+        dry_run: request.dry_run,
+        only: (!request.only.is_empty()).then_some(only),
+        ..ExchangeSetup::default()
+    })
+}
+
+/// Syncs with one mailbox and tells what came of it, as a row of `targets`.
+pub(crate) fn sync_place(
+    node: &Node,
+    typed: &str,
+    place: &Carrier,
+    setup: &ExchangeSetup,
+    number: u32,
+    seen: &(dyn Fn(&Progress) + Sync),
+) -> Result<Value, NodeError> {
+    let id = place.id();
+    let mut tries = 0;
+    let carried = loop {
+        tries += 1;
+        let mut open = match node.open_place(place) {
+            Ok(open) => open,
+            Err(e) => return Ok(refused(typed, place, &e)),
+        };
+        let remembered = match &id {
+            Some(id) => node.store().mailbox(id)?.map(|bytes| Memory::decode(&bytes)).unwrap_or_default(),
+            None => Memory::default(),
+        };
+        let setup = ExchangeSetup { memory: remembered, ..setup.clone() };
+        let sync = (!setup.dry_run).then_some(number);
+        let carried = node.carry(open.mailbox(), id, setup, sync, &mut |p| seen(p));
+        match &carried.visit.ended {
+            Some(VisitError::Mailbox(MailboxError::Busy(_))) if tries < TRIES => continue,
+            None if carried.visit.outcome.wrote => put_together(node, &mut open)?,
+            _ => {}
+        }
+        break carried;
+    };
+    if !setup.dry_run {
+        let store = &mut node.store();
+        for lot in &carried.visit.outcome.from {
+            // Only a hint: a visit that went well is not undone because the hint could not be kept.
+            store.note_met(&lot.device, None, place.transport(), now_ms()).ok();
+        }
+    }
+    row(node, typed, place, setup, carried)
+}
+
+/// Many small own files become one, and what was replaced long ago goes.
+fn put_together(node: &Node, open: &mut Open) -> Result<(), NodeError> {
+    let Open::Folder(folder) = open else { return Ok(()) };
+    let together = folder.put_together().unwrap_or(false);
+    if together {
+        let setup = ExchangeSetup { push: true, ..ExchangeSetup::default() };
+        node.carry(folder, None, setup, None, &mut |_| {});
+    }
+    // What could not be put in order now is tried at the next visit.
+    folder.tidy(SystemTime::now()).ok();
+    Ok(())
+}
+
+fn time(ms: i64) -> Option<String> {
+    Instant::from_unix_ms(ms).map(|i| i.to_rfc3339())
+}
+
+pub(crate) fn lots(node: &Node, tally: &Tally, lots: &[Lot]) -> Value {
+    let store = node.store();
+    let name = |d: &DeviceId| tally.names.get(d).cloned().unwrap_or_else(|| store.device_name(d));
+    let row = |l: &Lot| {
+        json!({
+            "device": l.device.to_string(), "name": name(&l.device), "batches": l.batches, "changes": l.changes, "bytes": l.bytes,
+            "since": time(l.wall_ms.0), "until": time(l.wall_ms.1),
+        })
+    };
+    json!(lots.iter().map(row).collect::<Vec<_>>())
+}
+
+fn refused(typed: &str, place: &Carrier, e: &MailboxError) -> Value {
+    let none = json!({"batches": 0, "bytes": 0});
+    let (state, remedy) = said(e);
+    json!({
+        "target": typed, "device": null, "transport": place.transport(), "state": state, "sent": none, "received": none, "ms": 0,
+        "observations": {"new": 0, "changed": 0, "deleted": 0}, "message": e.to_string(), "remedy": remedy,
+    })
+}
+
+/// State and next step for what a mailbox said.
+fn said(e: &MailboxError) -> (&'static str, &'static str) {
+    match e {
+        MailboxError::Missing(_) => ("unreached", "is the stick plugged in, the share mounted, the name right?"),
+        MailboxError::Foreign(_) => {
+            ("mismatch", "nothing was changed there; choose another place, or the project it belongs to with `--project`")
+        }
+        MailboxError::Newer(_) => ("mismatch", "install the newest cairn on this device"),
+        MailboxError::NoMailbox(_) => ("failed", "nothing was changed there; give a file that `cairn bundle create` or `cairn sync` wrote"),
+        MailboxError::ReadOnly(..) => ("read-only", ""),
+        MailboxError::Full(_) => ("full", "free some space there and sync again"),
+        MailboxError::Busy(_) => ("interrupted", "sync again"),
+        MailboxError::Io(..) => ("failed", "look at the medium; sync again: it goes on where it stopped"),
+    }
+}
+
+fn row(node: &Node, typed: &str, place: &Carrier, setup: &ExchangeSetup, carried: Carried) -> Result<Value, NodeError> {
+    let Carried { visit, tally, ms } = carried;
+    let o = &visit.outcome;
+    let p = o.progress;
+    let (sent, sent_bytes) = if o.wrote { (p.sent, p.sent_bytes) } else { (0, 0) };
+    let mut out = json!({
+        "target": typed, "device": null, "transport": place.transport(), "state": "synced",
+        "sent": {"batches": sent, "bytes": sent_bytes},
+        "received": {"batches": p.received, "bytes": p.received_bytes},
+        "observations": {"new": tally.stats.new, "changed": tally.stats.changed, "deleted": tally.stats.deleted},
+        "set_apart": tally.stats.set_apart, "from": lots(node, &tally, &o.from), "to": lots(node, &tally, &o.to),
+        "wrote": o.wrote, "ms": ms,
+    });
+    if !o.left_there.is_empty() || !o.left_here.is_empty() || setup.only.is_some() {
+        out["stays_there"] = lots(node, &tally, &o.left_there);
+        out["stays_here"] = lots(node, &tally, &o.left_here);
+    }
+    if setup.dry_run {
+        out["state"] = json!("would-sync");
+        let sum = |lots: &[Lot]| json!({"batches": lots.iter().map(|l| l.batches).sum::<u64>(), "bytes": lots.iter().map(|l| l.bytes).sum::<u64>()});
+        (out["would_send"], out["would_receive"]) = (sum(&o.to), sum(&o.from));
+        out["unlisted"] = json!(o.unlisted);
+    }
+    let mut faults = visit.faults;
+    match visit.ended {
+        Some(VisitError::Store(e)) if e.is_out_of_space() => {
+            say(&mut out, "store-refused", e.to_string(), "free some space on this device and sync again: it goes on where it stopped");
+        }
+        Some(VisitError::Store(e)) => return Err(e.into()),
+        Some(VisitError::Mailbox(e)) => ended(node, &mut out, &e, o),
+        None => judge(node, &mut out, o, &mut faults)?,
+    }
+    out["faults"] = json!(faults);
+    Ok(out)
+}
+
+fn say(out: &mut Value, state: &str, message: impl Into<String>, remedy: impl Into<String>) {
+    (out["state"], out["message"], out["remedy"]) = (json!(state), json!(message.into()), json!(remedy.into()));
+}
+
+/// The mailbox stopped: what was taken is here, what was not written must go another way.
+fn ended(node: &Node, out: &mut Value, e: &MailboxError, o: &Outcome) {
+    let (state, remedy) = said(e);
+    let gave = o.pulled && matches!(e, MailboxError::ReadOnly(..) | MailboxError::Full(_));
+    if !gave {
+        return say(out, state, e.to_string(), remedy);
+    }
+    let store = node.store();
+    let writer = o.writers.iter().rev().map(|(d, _)| *d).find(|d| *d != store.device());
+    let to = writer.map(|d| format!(" --for \"{}\"", store.device_name(&d))).unwrap_or_default();
+    let remedy = format!("what was new there is here now; put the reply on another medium: `cairn bundle create reply.cairn{to}`");
+    say(out, state, e.to_string(), remedy);
+}
+
+/// What is wrong although nothing failed.
+fn judge(node: &Node, out: &mut Value, o: &Outcome, faults: &mut Vec<String>) -> Result<(), StoreError> {
+    let store = node.store();
+    if o.removed {
+        let message = store.still_in().err().map_or_else(|| "this device was removed from the project".into(), |e| e.to_string());
+        say(out, "removed", message, "a coordinator can let it in again: `cairn devices approve`");
+        return Ok(());
+    }
+    if o.foreign > 0 {
+        faults.push(format!("{} chunks there are not of this project; passed by", o.foreign));
+    }
+    if o.lost > 0 {
+        faults.push(format!("{} chunks there are damaged or gone", o.lost));
+    }
+    if o.gaps > 0 {
+        let remedy = match o.partial {
+            true => {
+                "this bundle was made for a device that has more: ask for one without `--for` and `--since`, or sync with its maker first"
+            }
+            false => "sync with another device or an earlier bundle, then with this again",
+        };
+        say(out, "partly", format!("{} batches cannot be used yet: what comes before them is not here", o.gaps), remedy);
+    } else if o.lost > 0 {
+        say(out, "partly", format!("{} chunks there are damaged or gone", o.lost), "what they held comes from any other device or bundle");
+    } else if o.sealed > 0 {
+        let message = format!("{} chunks there are sealed with a key this device does not have", o.sealed);
+        say(out, "partly", message, "let a member sync with this place, then try again");
+    }
+    if let Some((device, behind)) = store.gated()? {
+        let (message, remedy) = crate::network::gate_words(&store.device_name(&device), behind);
+        say(out, "gated", message, remedy);
+    }
+    Ok(())
+}
+
+/// Names for targets.
+pub(crate) fn remote(node: &Node, request: &RemoteRequest) -> Result<Reply, NodeError> {
+    let mut store = node.store();
+    match request {
+        RemoteRequest::List => {}
+        RemoteRequest::Add { name, target, folder } => {
+            let taken = name == "lan" || name.is_empty() || name.contains(['/', ':']) || name.ends_with(".cairn");
+            if taken {
+                return Err(NodeError::input(format!("`{name}` cannot be a remote's name: it would be taken for something else")));
+            }
+            if target.contains("://") {
+                return Err(NodeError::input(format!("`{target}`: this version syncs with devices, files and folders")));
+            }
+            let full = Carrier::of(target, folder.as_deref()).map(|p| p.path().to_string_lossy().into_owned());
+            if let Some(path) = &full
+                && Carrier::of(path, None) == Some(Carrier::Folder(path.into()))
+            {
+                Folder::open(Path::new(path), mailbox_handle(&store.project()), store.writer_tag()).map_err(|e| from_mailbox(&e))?;
+            }
+            store.set_remote(name, Some(&full.unwrap_or_else(|| target.clone())))?;
+        }
+        RemoteRequest::Remove { name } => {
+            if !store.remotes()?.iter().any(|(n, _)| n == name) {
+                return Err(NodeError::NotFound { what: format!("remote `{name}`") });
+            }
+            store.set_remote(name, None)?;
+        }
+    }
+    node.remotes_changed.notify_one();
+    let rows: Vec<Value> = store.remotes()?.into_iter().map(|(name, target)| json!({"name": name, "target": target})).collect();
+    Ok(Reply::new(json!({"remotes": rows})))
+}
+
+/// A mailbox's refusal as an error of the whole command.
+pub(crate) fn from_mailbox(e: &MailboxError) -> NodeError {
+    let message = e.to_string();
+    match e {
+        MailboxError::Missing(place) => NodeError::NotFound { what: format!("file or folder {place}") },
+        MailboxError::Foreign(_) | MailboxError::Newer(_) => NodeError::Mismatch { message },
+        MailboxError::Full(_) => NodeError::NoSpace { message },
+        MailboxError::NoMailbox(_) => NodeError::Input { message },
+        MailboxError::ReadOnly(path, why) | MailboxError::Io(path, why) => NodeError::File { path: path.clone(), message: why.clone() },
+        MailboxError::Busy(path) => NodeError::File { path: path.clone(), message },
+    }
+}
+
+/// Why a whole command that visited a mailbox failed.
+pub(crate) fn from_visit(e: VisitError) -> NodeError {
+    match e {
+        VisitError::Mailbox(e) => from_mailbox(&e),
+        VisitError::Store(e) => e.into(),
+    }
+}

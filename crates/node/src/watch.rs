@@ -1,0 +1,91 @@
+//! Remotes that are folders or files, kept up to date while the service runs: when something changes there, when something
+//! changes here, and every minute, because neither events nor network shares can be relied on.
+
+use crate::carry::{Carrier, sync_place};
+use crate::home::{Heard, Node};
+use cairn_sync::ExchangeSetup;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::sync::broadcast::error::RecvError;
+
+/// How often places are looked at without being told to.
+const POLL: Duration = Duration::from_secs(60);
+/// Changes that follow each other this closely go together.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Never ends.
+pub(crate) async fn watch_remotes(node: &Arc<Node>) {
+    let news = Arc::new(Notify::new());
+    let mut watched: BTreeMap<PathBuf, RecommendedWatcher> = BTreeMap::new();
+    let mut states: BTreeMap<String, String> = BTreeMap::new();
+    let mut changes = node.changes();
+    loop {
+        let remotes = node.store().remotes().unwrap_or_default();
+        let places: Vec<(String, Carrier)> =
+            remotes.iter().filter_map(|(name, target)| Some((name.clone(), Carrier::of(target, None)?))).collect();
+        watched.retain(|path, _| places.iter().any(|(_, place)| place.path() == path));
+        for (name, place) in places {
+            if !watched.contains_key(place.path())
+                && let Some(watcher) = watcher(&place, &news)
+            {
+                watched.insert(place.path().to_owned(), watcher);
+            }
+            visit_one(node, &name, place, &mut states).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => continue,
+            () = news.notified() => {}
+            changed = changes.recv() => if matches!(changed, Err(RecvError::Closed)) { return std::future::pending().await },
+            () = node.remotes_changed.notified() => continue,
+        }
+        tokio::time::sleep(QUIET).await;
+    }
+}
+
+/// Tells of changes under a place; `None` where the system cannot, then polling must do.
+fn watcher(place: &Carrier, news: &Arc<Notify>) -> Option<RecommendedWatcher> {
+    let news = news.clone();
+    let told = move |event: notify::Result<notify::Event>| {
+        // Reading is no news: this program's own visits would never end.
+        if event.is_ok_and(|e| !matches!(e.kind, notify::EventKind::Access(_))) {
+            news.notify_one();
+        }
+    };
+    let mut watcher = notify::recommended_watcher(told).ok()?;
+    let (path, how) = match place {
+        Carrier::Folder(path) => (path.clone(), RecursiveMode::Recursive),
+        Carrier::File(path) => (path.parent()?.to_owned(), RecursiveMode::NonRecursive),
+    };
+    watcher.watch(&path, how).ok()?;
+    Some(watcher)
+}
+
+/// One visit; people hear when a place is in another state than before.
+async fn visit_one(node: &Arc<Node>, name: &str, place: Carrier, states: &mut BTreeMap<String, String>) {
+    let (of, typed) = (node.clone(), name.to_owned());
+    let done = tokio::task::spawn_blocking(move || {
+        let number = of.store().next_sync()?;
+        let setup = ExchangeSetup { pull: true, push: true, ..ExchangeSetup::default() };
+        let row = sync_place(&of, &typed, &place, &setup, number, &|_| {})?;
+        if row["received"]["batches"].as_u64().unwrap_or(0) > 0 {
+            of.store().note_sync(number)?;
+        }
+        Ok::<_, crate::NodeError>(row)
+    });
+    let (state, message, remedy) = match done.await {
+        Ok(Ok(row)) => {
+            let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+            (text("state"), text("message"), text("remedy"))
+        }
+        Ok(Err(e)) => ("failed".into(), e.to_string(), String::new()),
+        Err(e) => ("failed".into(), e.to_string(), String::new()),
+    };
+    let before = states.insert(name.to_owned(), state.clone());
+    if before.as_ref() != Some(&state) && (state != "synced" || before.is_some()) {
+        node.heard.send(Heard::Carried { target: name.to_owned(), state, message, remedy }).ok();
+    }
+}

@@ -1,0 +1,405 @@
+//! What comes and goes through mailboxes beside batches: read keys, control operations, manifests, receipts, requests to enter.
+
+use crate::control::save_ring;
+use crate::docs::read_batch;
+use crate::mem::{Ctx, Mem};
+use crate::tables::Tables;
+use crate::{Store, StoreError};
+use cairn_model::DeviceId;
+use cairn_trust::{
+    ChunkKind, ControlHash, ControlOp, EpochId, EpochKey, InviteMode, Keyring, Log, Manifest, Membership, OpBody, Receipt, Shelf, Tip,
+    ask_key, box_for_readers, chunk_kind, evaluate, limits, open, open_ask, open_control, open_readers, read_keys_chunk, seal,
+    seal_control,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Bytes of control operations put into one chunk.
+const CONTROL_CHUNK_BYTES: usize = 256 << 10;
+
+/// What came of chunks about the project itself.
+#[derive(Clone, Debug, Default)]
+pub struct Mail {
+    /// Manifests of members.
+    pub manifests: Vec<Manifest>,
+    /// First 16 bytes of the hashes of control operations in them.
+    pub ops: Vec<[u8; 16]>,
+    /// For whom keys of which epoch are in them.
+    pub boxed: Vec<(EpochId, Vec<[u8; 8]>)>,
+    /// Chunks whose read key is not here.
+    pub sealed: u64,
+    /// This device belongs, as far as the operations tell.
+    pub belongs: bool,
+    /// Operations that were new here.
+    pub new_ops: u64,
+    /// Who belongs, by these operations.
+    pub membership: Arc<Membership>,
+}
+
+/// Chunks about a project, opened as far as keys go.
+pub(crate) struct Reader {
+    pub project: cairn_model::ProjectId,
+    pub log: Log,
+    pub keys: BTreeMap<EpochId, EpochKey>,
+    pub discovery: [u8; 32],
+    ops: BTreeMap<ControlHash, ControlOp>,
+    manifests: Vec<Manifest>,
+    receipts: Vec<(Receipt, Vec<u8>)>,
+    boxed: Vec<(EpochId, Vec<[u8; 8]>)>,
+    asks: Vec<Vec<u8>>,
+    sealed: u64,
+}
+
+fn short(hash: &ControlHash) -> [u8; 16] {
+    let mut out = [0; 16];
+    out.copy_from_slice(&hash.0[..16]);
+    out
+}
+
+impl Reader {
+    pub fn new(log: Log, ring: &Keyring) -> Self {
+        let keys = ring.keys.iter().map(|k| (k.id(), k.clone())).collect();
+        let (ops, manifests, receipts, boxed, asks) = Default::default();
+        Self { project: log.project(), log, keys, discovery: ring.discovery, ops, manifests, receipts, boxed, asks, sealed: 0 }
+    }
+
+    /// Opens what can be opened. A keys chunk may hold what the next one needs, so it goes round until nothing more opens.
+    pub fn read(&mut self, chunks: &[Vec<u8>], device: &cairn_trust::DeviceKeys) {
+        let mut left: Vec<&Vec<u8>> = chunks.iter().filter(|c| chunk_kind(c).is_ok()).collect();
+        left.sort_by_key(|c| chunk_kind(c).map_or(true, |(kind, _)| kind != ChunkKind::Keys as u8));
+        loop {
+            let before = left.len();
+            left.retain(|chunk| !self.read_one(chunk, device));
+            if left.is_empty() || left.len() == before {
+                break;
+            }
+        }
+        self.sealed = left
+            .iter()
+            .filter(|c| chunk_kind(c).is_ok_and(|(kind, _)| kind != ChunkKind::Ask as u8 && kind != ChunkKind::Keys as u8))
+            .count() as u64;
+        let mut waiting: Vec<ControlOp> = self.ops.values().cloned().collect();
+        loop {
+            let before = waiting.len();
+            waiting.retain(|op| matches!(self.log.admit(op.clone()), Err(cairn_trust::Refusal::Parents)));
+            if waiting.is_empty() || waiting.len() == before {
+                break;
+            }
+        }
+    }
+
+    /// `true` if nothing more can come of this chunk.
+    fn read_one(&mut self, chunk: &[u8], device: &cairn_trust::DeviceKeys) -> bool {
+        let Ok((kind, epoch)) = chunk_kind(chunk) else { return true };
+        let key = self.keys.get(&epoch).cloned();
+        if kind == ChunkKind::Keys as u8 {
+            return self.read_keys(chunk, device, key.as_ref());
+        }
+        if kind == ChunkKind::Ask as u8 {
+            self.asks.push(chunk.to_vec());
+            return true;
+        }
+        let Some(key) = key else { return false };
+        if kind == ChunkKind::Control as u8 {
+            self.ops.extend(open_control(&self.project, &key, chunk).unwrap_or_default().into_iter().map(|op| (op.hash, op)));
+        } else if let Ok(body) = open(&self.project, &key, chunk) {
+            if kind == ChunkKind::Manifest as u8 {
+                self.manifests.extend(Manifest::open(&self.project, &body));
+            } else if kind == ChunkKind::Receipt as u8
+                && let Ok(receipt) = Receipt::open(&self.project, &body)
+            {
+                self.receipts.push((receipt, body));
+            }
+        }
+        true
+    }
+
+    fn read_keys(&mut self, chunk: &[u8], device: &cairn_trust::DeviceKeys, known: Option<&EpochKey>) -> bool {
+        let Ok(shape) = read_keys_chunk(chunk) else { return true };
+        let Some(got) = open_readers(&self.project, &shape, device, known) else { return false };
+        if self.discovery == [0; 32] {
+            self.discovery = got.ring.discovery;
+        }
+        self.keys.extend(got.ring.keys.into_iter().map(|k| (k.id(), k)));
+        self.boxed.push((shape.epoch, got.readers));
+        true
+    }
+
+    /// Of the keys found, those that the control log names: others are nobody's.
+    pub fn named_keys(&self) -> Vec<EpochKey> {
+        let first = self.log.genesis().and_then(|g| g.epoch);
+        let minted = self.log.ops().filter_map(|op| match &op.body {
+            OpBody::Epoch(e) => Some(e.id),
+            _ => None,
+        });
+        first.into_iter().chain(minted).filter_map(|id| self.keys.get(&id).cloned()).collect()
+    }
+
+    pub fn ops(&self) -> impl Iterator<Item = &ControlOp> {
+        self.ops.values()
+    }
+}
+
+/// Read keys that came another way than by an operation for this device.
+pub(crate) fn learn(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, keys: Vec<EpochKey>) -> Result<(), StoreError> {
+    let mut ring = (*mem.ring).clone();
+    ring.keys.extend(keys.into_iter().filter(|k| !mem.epochs.contains_key(&k.id())));
+    save_ring(t, ctx.keys, ctx.entropy, &ring)?;
+    mem.epochs = Arc::new(ring.keys.iter().map(|k| (k.id(), k.clone())).collect());
+    mem.ring = Arc::new(ring);
+    Ok(())
+}
+
+impl Store {
+    /// Opens chunks about the project and, if `keep`, takes in what they bring. Manifests count only from members.
+    pub fn take_mail(&mut self, chunks: &[Vec<u8>], keep: bool, now_ms: i64) -> Result<Mail, StoreError> {
+        let mut reader = Reader::new((*self.mem.control).clone(), &self.mem.ring);
+        reader.read(chunks, &self.keys);
+        let before = self.mem.control.len();
+        if keep {
+            self.keep_mail(&reader, now_ms)?;
+        }
+        let membership = if keep { self.membership() } else { Arc::new(evaluate(&reader.log)) };
+        let me = self.mem.device;
+        let belongs = if keep { self.still_in().is_ok() } else { !membership.former.contains_key(&me) };
+        reader.manifests.retain(|m| membership.members.contains_key(&m.device));
+        Ok(Mail {
+            ops: reader.ops.keys().map(short).collect(),
+            manifests: reader.manifests,
+            boxed: reader.boxed,
+            sealed: reader.sealed,
+            belongs,
+            new_ops: (self.mem.control.len() - before) as u64,
+            membership,
+        })
+    }
+
+    fn keep_mail(&mut self, reader: &Reader, now_ms: i64) -> Result<(), StoreError> {
+        let keys: Vec<EpochKey> = reader.named_keys().into_iter().filter(|k| !self.mem.epochs.contains_key(&k.id())).collect();
+        let ops: Vec<ControlOp> = reader.ops().filter(|op| !self.mem.control.contains(&op.hash)).cloned().collect();
+        let joins = ops.iter().any(|op| matches!(op.body, OpBody::Join(_)));
+        if !keys.is_empty() {
+            // The batches that waited for them are sent again: they were never held.
+            self.write(|t, mem, ctx| learn(t, mem, ctx, keys))?;
+        }
+        let added = self.add_control(&ops)?;
+        if joins && added.new > 0 {
+            self.build_on_joins()?;
+        }
+        for (receipt, bytes) in &reader.receipts {
+            if self.is_member(&receipt.device) {
+                self.keep_receipt(receipt, bytes)?;
+            }
+        }
+        for ask in &reader.asks {
+            self.take_ask(ask, now_ms)?;
+        }
+        Ok(())
+    }
+
+    /// A request to enter that somebody left in a mailbox.
+    fn take_ask(&mut self, chunk: &[u8], now_ms: i64) -> Result<(), StoreError> {
+        let Ok((_, epoch)) = chunk_kind(chunk) else { return Ok(()) };
+        let open_to: Vec<[u8; 32]> =
+            self.mem.membership.invitations.iter().filter(|i| i.invite.mode == InviteMode::Approve).map(|i| i.invite.key).collect();
+        for invitation in open_to.into_iter().filter(|key| ask_key(key).id() == epoch) {
+            let Ok(join) = open_ask(&self.mem.project, &invitation, chunk) else { continue };
+            let Ok(op) = ControlOp::decode(&self.mem.project, &join) else { continue };
+            if !self.mem.control.contains(&op.hash) {
+                self.enter(&op.issuer, &join, now_ms)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The key to seal what goes into a mailbox under: that of new batches, else the newest here.
+    pub(crate) fn mail_key(&self) -> Result<EpochKey, StoreError> {
+        self.mem.epoch_key().or(self.mem.ring.keys.last()).cloned().ok_or(StoreError::NoKeys)
+    }
+
+    fn seal_mail(&mut self, kind: ChunkKind, body: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let nonce = self.entropy.bytes();
+        let key = self.mail_key()?;
+        seal(&self.mem.project, kind, &key, &nonce, body).map_err(|e| StoreError::OwnBatch(e.to_string()))
+    }
+
+    fn unboxed(&self, boxed: &BTreeMap<EpochId, BTreeSet<[u8; 8]>>) -> Result<Vec<(DeviceId, [u8; 32])>, StoreError> {
+        let have = boxed.get(&self.mail_key()?.id());
+        let lacks = |d: &DeviceId| have.is_none_or(|h| !h.contains(&d.short()));
+        Ok(self.mem.membership.members.values().filter(|m| lacks(&m.device)).map(|m| (m.device, m.agreement_key)).collect())
+    }
+
+    fn ops_lacking(&self, have: &BTreeSet<[u8; 16]>) -> Vec<&ControlOp> {
+        self.mem.control.ops().filter(|op| !have.contains(&short(&op.hash))).collect()
+    }
+
+    /// How many control operations a mailbox lacks, and for how many members the read key.
+    pub fn mail_lacking(
+        &self,
+        have: &BTreeSet<[u8; 16]>,
+        boxed: &BTreeMap<EpochId, BTreeSet<[u8; 8]>>,
+    ) -> Result<(usize, usize), StoreError> {
+        Ok((self.ops_lacking(have).len(), self.unboxed(boxed)?.len()))
+    }
+
+    /// What a mailbox lacks of read keys and control operations, as chunks.
+    pub fn mail_first(
+        &mut self,
+        have: &BTreeSet<[u8; 16]>,
+        boxed: &BTreeMap<EpochId, BTreeSet<[u8; 8]>>,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        let (newest, ring) = (self.mail_key()?, self.mem.ring.clone());
+        let mut chunks = Vec::new();
+        for readers in self.unboxed(boxed)?.chunks(limits::READERS) {
+            chunks.extend(box_for_readers(&self.mem.project, &ring, &newest, readers, self.entropy.bytes()));
+        }
+        let groups = self.by_epoch_before(have)?;
+        for (key, ops) in groups {
+            let (mut from, mut bytes) = (0, 0);
+            for n in 0..=ops.len() {
+                let full = ops.get(n).is_none_or(|op| bytes + op.len() > CONTROL_CHUNK_BYTES);
+                if full && n > from {
+                    let part: Vec<&[u8]> = ops[from..n].iter().map(Vec::as_slice).collect();
+                    let sealed = seal_control(&self.mem.project, &key, &self.entropy.bytes(), &part);
+                    chunks.push(sealed.map_err(|e| StoreError::OwnBatch(e.to_string()))?);
+                    (from, bytes) = (n, 0);
+                }
+                bytes += ops.get(n).map_or(0, Vec::len);
+            }
+        }
+        Ok(chunks)
+    }
+
+    /// Each operation goes under the read key before it: a removal is readable to the device it removes, what comes after is not.
+    fn by_epoch_before(&self, have: &BTreeSet<[u8; 16]>) -> Result<Vec<(EpochKey, Vec<Vec<u8>>)>, StoreError> {
+        let log = &self.mem.control;
+        let minted: Vec<(ControlHash, &EpochKey)> = log
+            .ops()
+            .filter_map(|op| match &op.body {
+                OpBody::Epoch(e) => Some((op.hash, self.mem.epochs.get(&e.id)?)),
+                _ => None,
+            })
+            .collect();
+        let first = self.mem.ring.keys.first().ok_or(StoreError::NoKeys)?;
+        let first = log.genesis().and_then(|g| self.mem.epochs.get(&g.epoch?)).unwrap_or(first);
+        let mut groups: Vec<(EpochKey, Vec<Vec<u8>>)> = Vec::new();
+        for op in self.ops_lacking(have) {
+            let before = minted.iter().rev().find(|(at, _)| log.sees(&op.parents, at)).map_or(first, |(_, key)| *key);
+            match groups.iter_mut().find(|(key, _)| key == before) {
+                Some((_, ops)) => ops.push(op.bytes.clone()),
+                None => groups.push((before.clone(), vec![op.bytes.clone()])),
+            }
+        }
+        Ok(groups)
+    }
+
+    /// Manifests of what was added to a mailbox (with the chain of each shelf), on top of `base`, and a receipt, as chunks.
+    pub fn mail_last(&mut self, shelves: Vec<(u32, Shelf)>, base: &[Tip], now_ms: i64) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut chunks = Vec::new();
+        let parts = self.manifest_parts(shelves)?;
+        for shelves in parts {
+            let manifest =
+                Manifest { device: self.mem.device, configuration: self.lineage()?, shelves, base: base.to_vec(), made_ms: now_ms };
+            let body = manifest.sign(&self.mem.project, &self.keys);
+            chunks.push(self.seal_mail(ChunkKind::Manifest, &body)?);
+        }
+        let body = self.make_receipt()?;
+        chunks.push(self.seal_mail(ChunkKind::Receipt, &body)?);
+        Ok(chunks)
+    }
+
+    /// Shelves put together as one manifest each holds; a long one is split where a batch's hash is known.
+    fn manifest_parts(&self, shelves: Vec<(u32, Shelf)>) -> Result<Vec<Vec<Shelf>>, StoreError> {
+        let mut parts: Vec<Vec<Shelf>> = Vec::new();
+        let mut room = 0;
+        for (chain, shelf) in shelves {
+            let mut from = shelf.from;
+            for pieces in shelf.pieces.chunks(limits::MANIFEST_PIECES) {
+                let seq = from + pieces.iter().map(|p| u64::from(p.batches)).sum::<u64>() - 1;
+                let tip = Tip { seq, hash: self.hash_of(chain, seq)?, ..shelf.tip };
+                if pieces.len() > room {
+                    parts.push(Vec::new());
+                    room = limits::MANIFEST_PIECES;
+                }
+                room -= pieces.len();
+                if let Some(part) = parts.last_mut() {
+                    part.push(Shelf { from, tip, pieces: pieces.to_vec(), ..shelf });
+                }
+                from = seq + 1;
+            }
+        }
+        Ok(parts)
+    }
+
+    /// What is remembered of a mailbox.
+    pub fn mailbox(&self, id: &[u8; 16]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.view()?.mailboxes.get(id)?.map(|b| b.value().to_vec()))
+    }
+
+    /// Remembers it.
+    pub fn note_mailbox(&mut self, id: &[u8; 16], memory: &[u8]) -> Result<(), StoreError> {
+        self.write(|t, _, _| {
+            t.mailboxes.insert(id, memory)?;
+            Ok(())
+        })
+    }
+
+    /// Names for targets, and what they stand for.
+    pub fn remotes(&self) -> Result<Vec<(String, String)>, StoreError> {
+        use redb::ReadableTable;
+        let v = self.view()?;
+        let mut out = Vec::new();
+        for row in v.remotes.iter()? {
+            let (name, target) = row?;
+            out.push((name.value().to_owned(), String::from_utf8_lossy(target.value()).into_owned()));
+        }
+        Ok(out)
+    }
+
+    /// Gives a target a name, or takes the name away.
+    pub fn set_remote(&mut self, name: &str, target: Option<&str>) -> Result<(), StoreError> {
+        self.write(|t, _, _| {
+            match target {
+                Some(target) => drop(t.remotes.insert(name, target.as_bytes())?),
+                None => drop(t.remotes.remove(name)?),
+            }
+            Ok(())
+        })
+    }
+
+    /// Tips before the first batch of each chain that its author's clock puts at or after `since_ms`. Clocks may be wrong: it only
+    /// makes a bundle smaller.
+    pub fn tips_before(&self, since_ms: i64) -> Result<Vec<Tip>, StoreError> {
+        let v = self.view()?;
+        let mut tips = Vec::new();
+        for (n, f) in self.mem.feeds.iter().enumerate() {
+            let mut seq = f.seq;
+            while seq >= f.base && read_batch(&v, &self.mem, n as u32, seq)?.header.wall_ms >= since_ms {
+                seq -= 1;
+            }
+            if seq >= f.base {
+                tips.push(Tip { feed: f.id, seq, hash: self.hash_of(n as u32, seq)? });
+            }
+        }
+        Ok(tips)
+    }
+
+    /// What chunks of a mailbox say to a device that asked to enter: the control operations and read keys, once it belongs.
+    pub fn entered_by_mail(
+        project: cairn_model::ProjectId,
+        keys: &cairn_trust::DeviceKeys,
+        chunks: &[Vec<u8>],
+    ) -> Option<(Vec<ControlOp>, Keyring)> {
+        let nothing = Keyring { discovery: [0; 32], keys: Vec::new() };
+        let mut reader = Reader::new(Log::new(project), &nothing);
+        reader.read(chunks, keys);
+        let belongs = evaluate(&reader.log).members.contains_key(&keys.device());
+        let ring = Keyring { discovery: reader.discovery, keys: reader.named_keys() };
+        belongs.then(|| (reader.log.ops().cloned().collect(), ring))
+    }
+
+    /// This device's sub-folder of a shared folder.
+    pub fn writer_tag(&self) -> [u8; 8] {
+        cairn_trust::writer_tag(&self.mem.discovery, &self.mem.device, &self.mem.incarnation)
+    }
+}

@@ -1,0 +1,319 @@
+//! A shared folder as a mailbox: every device writes into a sub-folder of its own, and no file is ever changed. Nothing is locked, and
+//! there is no index to share, so any service that carries files will do, however late, twice, or half.
+
+use crate::format::{Contents, Header, Place, Writer, read_frame};
+use crate::io::{fault, random, sync_folder};
+use cairn_contract::{Kept, Listing, Mailbox, MailboxError};
+use cairn_model::{ChunkHash, hex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// Own files below this are worth putting together.
+const SMALL: u64 = 1 << 20;
+/// That many of them.
+const MANY_SMALL: usize = 16;
+/// How long files stay that another one replaces: services carry deletions faster than files.
+const GRACE: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Bytes of one file: far below what FAT32 and cloud drives take.
+const FILE_BYTES: u64 = 1 << 30;
+/// Files looked at in one writer's sub-folder.
+const FILES: usize = 100_000;
+
+/// A shared folder.
+#[derive(Debug)]
+pub struct Folder {
+    root: PathBuf,
+    handle: [u8; 16],
+    tag: [u8; 8],
+    grace: Duration,
+    /// Own files that are read over: they are about to be replaced.
+    passed_over: BTreeSet<PathBuf>,
+    open: BTreeMap<ChunkHash, (usize, Place)>,
+    files: Vec<Contents>,
+    writing: Option<(Writer, Vec<PathBuf>)>,
+}
+
+/// A file of one writer.
+struct Found {
+    path: PathBuf,
+    /// Changes if the file does.
+    mark: [u8; 8],
+    bytes: u64,
+}
+
+fn project_folder(handle: &[u8; 16]) -> String {
+    format!("cairn-{}", hex(handle))
+}
+
+fn is_hex(text: &str, len: usize) -> bool {
+    text.len() == len && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// Number of a file, and up to which one it replaces.
+fn numbers(path: &Path) -> Option<(u64, Option<u64>)> {
+    let stem = path.file_name()?.to_str()?.strip_suffix(".cairn")?;
+    let mut parts = stem.split('-');
+    let number = parts.next()?.parse().ok()?;
+    let random = parts.next().filter(|r| is_hex(r, 8))?;
+    let to = match parts.next() {
+        Some(to) => Some(to.strip_prefix("to")?.parse().ok()?),
+        None => None,
+    };
+    (parts.next().is_none() && !random.is_empty()).then_some((number, to))
+}
+
+impl Folder {
+    /// The folder at `root` with the project's handle and this device's tag. The project's sub-folder is made at the first write.
+    pub fn open(root: &Path, handle: [u8; 16], tag: [u8; 8]) -> Result<Self, MailboxError> {
+        let own = project_folder(&handle);
+        // Somebody may have pointed at the project's own sub-folder.
+        let root = match root.file_name().is_some_and(|n| n.to_string_lossy() == own) {
+            true => root.parent().unwrap_or(root),
+            false => root,
+        };
+        let entries = std::fs::read_dir(root).map_err(|e| fault(root, &e))?;
+        let (mut others, mut ours) = (0, false);
+        for entry in entries {
+            let entry = entry.map_err(|e| fault(root, &e))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
+            ours |= is_dir && name == own;
+            others += u32::from(is_dir && name.strip_prefix("cairn-").is_some_and(|h| is_hex(h, 32)) && name != own);
+        }
+        if others > 0 && !ours {
+            return Err(MailboxError::Foreign(format!("{} holds another project's data", root.display())));
+        }
+        let (passed_over, open, files) = Default::default();
+        Ok(Self { root: root.to_owned(), handle, tag, grace: GRACE, passed_over, open, files, writing: None })
+    }
+
+    /// How long replaced files stay.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// The folder the project's data is in.
+    pub fn path(&self) -> PathBuf {
+        self.root.join(project_folder(&self.handle))
+    }
+
+    fn own(&self) -> PathBuf {
+        self.path().join(hex(&self.tag))
+    }
+
+    fn writers(&self) -> Result<Vec<PathBuf>, MailboxError> {
+        let path = self.path();
+        let entries = match std::fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && self.root.is_dir() => return Ok(Vec::new()),
+            Err(e) => return Err(fault(&path, &e)),
+        };
+        // Links and odd names lead elsewhere: passed by.
+        let real = entries.filter_map(Result::ok).filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+        let mut out: Vec<PathBuf> = real.filter(|e| is_hex(&e.file_name().to_string_lossy(), 16)).map(|e| e.path()).collect();
+        out.sort();
+        Ok(out)
+    }
+
+    fn files_of(&self, writer: &Path) -> Result<Vec<Found>, MailboxError> {
+        let entries = match std::fs::read_dir(writer) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(fault(writer, &e)),
+        };
+        let mut out = Vec::new();
+        for entry in entries.filter_map(Result::ok).take(FILES) {
+            let path = entry.path();
+            let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
+            if !meta.is_file() || path.extension().is_none_or(|e| e != "cairn") || self.passed_over.contains(&path) {
+                continue;
+            }
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(path.strip_prefix(&self.root).unwrap_or(&path).as_os_str().as_encoded_bytes()).update(&meta.len().to_le_bytes());
+            let mut mark = [0; 8];
+            mark.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+            out.push(Found { path, mark, bytes: meta.len() });
+        }
+        out.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(out)
+    }
+
+    fn begin(&self) -> Result<(Writer, Vec<PathBuf>), MailboxError> {
+        let own = self.own();
+        std::fs::create_dir_all(&own).map_err(|e| fault(&own, &e))?;
+        // Nobody else writes here: what is left under a temporary name is of a run that was killed.
+        for entry in std::fs::read_dir(&own).map_err(|e| fault(&own, &e))?.filter_map(Result::ok) {
+            if entry.path().extension().is_some_and(|e| e == "part") {
+                std::fs::remove_file(entry.path()).ok();
+            }
+        }
+        let (writer, path) = self.new_file()?;
+        Ok((writer, vec![path]))
+    }
+
+    fn new_file(&self) -> Result<(Writer, PathBuf), MailboxError> {
+        let path = self.own().join(format!("{}.part", hex(&random::<8>())));
+        let header = Header { handle: self.handle, bundle: random(), part: 1, parts: 1 };
+        let file = File::create_new(&path).map_err(|e| fault(&path, &e))?;
+        Ok((Writer::new(file, header).map_err(|e| fault(&path, &e))?, path))
+    }
+
+    /// The number of the next own file. Names only grow, whatever a service brings back.
+    fn next_number(&self) -> Result<u64, MailboxError> {
+        let entries = std::fs::read_dir(self.own()).map_err(|e| fault(&self.own(), &e))?;
+        let used = entries.filter_map(Result::ok).filter_map(|e| numbers(&e.path())).map(|(n, _)| n).max();
+        Ok(used.unwrap_or(0) + 1)
+    }
+
+    fn finish(&mut self, writer: Writer, parts: &[PathBuf]) -> Result<(), MailboxError> {
+        let own = self.own();
+        writer.finish(1).map_err(|e| fault(&own, &e))?;
+        let replaces = self.passed_over.iter().filter_map(|p| numbers(p)).map(|(n, _)| n).max();
+        for path in parts {
+            let suffix = replaces.map(|to| format!("-to{to:06}")).unwrap_or_default();
+            let name = format!("{:06}-{}{suffix}.cairn", self.next_number()?, hex(&random::<4>()));
+            std::fs::rename(path, own.join(name)).map_err(|e| fault(&own, &e))?;
+        }
+        sync_folder(&own).map_err(|e| fault(&own, &e))
+    }
+
+    /// Own small files that together make a better one, passed over from now on: a push writes anew what was only in them. `false` if
+    /// there are too few to be worth it.
+    pub fn put_together(&mut self) -> Result<bool, MailboxError> {
+        let files = self.files_of(&self.own())?;
+        let replaced = files.iter().filter_map(|f| numbers(&f.path)?.1).max().unwrap_or(0);
+        let fresh = |f: &&Found| numbers(&f.path).is_some_and(|(n, _)| n > replaced);
+        let small: Vec<&Found> = files.iter().filter(fresh).filter(|f| f.bytes < SMALL).collect();
+        if small.len() < MANY_SMALL {
+            return Ok(false);
+        }
+        let most = small.iter().filter_map(|f| numbers(&f.path)).map(|(n, _)| n).max().unwrap_or(0);
+        let covered = files.iter().filter(|f| f.bytes < SMALL && numbers(&f.path).is_some_and(|(n, _)| n <= most));
+        self.passed_over = covered.map(|f| f.path.clone()).collect();
+        Ok(true)
+    }
+
+    /// Removes own small files that another own file has replaced for long enough.
+    pub fn tidy(&mut self, now: SystemTime) -> Result<usize, MailboxError> {
+        self.passed_over.clear();
+        let files = self.files_of(&self.own())?;
+        let old = |f: &Found| {
+            let written = std::fs::metadata(&f.path).and_then(|m| m.modified()).ok();
+            written.and_then(|at| now.duration_since(at).ok()).is_some_and(|age| age >= self.grace)
+        };
+        let replaced = files.iter().filter(|f| old(f)).filter_map(|f| numbers(&f.path)?.1).max().unwrap_or(0);
+        let mut gone = 0;
+        for f in files.iter().filter(|f| f.bytes < SMALL && numbers(&f.path).is_some_and(|(n, _)| n <= replaced)) {
+            gone += usize::from(std::fs::remove_file(&f.path).is_ok());
+        }
+        Ok(gone)
+    }
+
+    fn give_up(&mut self) {
+        for path in self.writing.take().map(|(_, parts)| parts).unwrap_or_default() {
+            std::fs::remove_file(path).ok();
+        }
+    }
+}
+
+impl Mailbox for Folder {
+    fn list(&mut self, cursor: &[u8]) -> Result<Listing, MailboxError> {
+        self.give_up();
+        self.open.clear();
+        self.files.clear();
+        let mut found = Vec::new();
+        for writer in self.writers()? {
+            found.extend(self.files_of(&writer)?);
+        }
+        let (seen, _) = cursor.as_chunks::<8>();
+        let seen: BTreeSet<[u8; 8]> = seen.iter().copied().collect();
+        let there: BTreeSet<[u8; 8]> = found.iter().map(|f| f.mark).collect();
+        let start_over = seen.is_empty() || !seen.is_subset(&there);
+        let mut listing = Listing { start_over, ..Listing::default() };
+        for f in found {
+            if !start_over && seen.contains(&f.mark) {
+                listing.cursor.extend(f.mark);
+                continue;
+            }
+            match Contents::open(&f.path) {
+                Ok(contents) if contents.header.is_none_or(|h| h.handle == self.handle) => {
+                    // One that is still arriving is looked at again the next time.
+                    if contents.whole {
+                        listing.cursor.extend(f.mark);
+                    } else {
+                        listing.faults.push(format!("{}: not whole yet, or damaged", f.path.display()));
+                    }
+                    let n = self.files.len();
+                    for place in &contents.places {
+                        if self.open.insert(place.entry.name, (n, *place)).is_none() {
+                            listing.entries.push(place.entry);
+                        }
+                    }
+                    self.files.push(contents);
+                }
+                Ok(_) => listing.faults.push(format!("{}: of another project; passed by", f.path.display())),
+                Err(MailboxError::Missing(_)) => {}
+                Err(e) => listing.faults.push(e.to_string()),
+            }
+        }
+        Ok(listing)
+    }
+
+    fn read(&mut self, names: &[ChunkHash]) -> Result<Vec<Vec<u8>>, MailboxError> {
+        let mut out = Vec::with_capacity(names.len());
+        let mut open: Option<(usize, File)> = None;
+        for name in names {
+            let Some((n, place)) = self.open.get(name) else { continue };
+            if open.as_ref().is_none_or(|(at, _)| at != n) {
+                // A file that a service took away meanwhile: what was in it is listed as gone the next time.
+                open = self.files[*n].reader().ok().map(|file| (*n, file));
+            }
+            if let Some((_, file)) = &open {
+                out.extend(read_frame(file, place).map_err(|e| fault(&self.files[*n].path, &e))?);
+            }
+        }
+        Ok(out)
+    }
+
+    fn add(&mut self, chunks: &[Vec<u8>]) -> Result<(), MailboxError> {
+        let (mut writer, mut parts) = match self.writing.take() {
+            Some(writing) => writing,
+            None => self.begin()?,
+        };
+        let mut done = Ok(());
+        for chunk in chunks {
+            if writer.bytes() + chunk.len() as u64 > FILE_BYTES {
+                let (next, path) = self.new_file()?;
+                let full = std::mem::replace(&mut writer, next);
+                done = done.and(full.finish(1).map_err(|e| fault(&self.root, &e)));
+                parts.push(path);
+            }
+            done = done.and_then(|()| writer.add(chunk).map_err(|e| fault(&self.root, &e)));
+        }
+        self.writing = Some((writer, parts));
+        if done.is_err() {
+            self.give_up();
+        }
+        done
+    }
+
+    fn commit(&mut self) -> Result<Kept, MailboxError> {
+        let Some((writer, parts)) = self.writing.take() else { return Ok(Kept::Nothing) };
+        if let Err(e) = self.finish(writer, &parts) {
+            for path in parts {
+                std::fs::remove_file(path).ok();
+            }
+            return Err(e);
+        }
+        Ok(Kept::Durable)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}

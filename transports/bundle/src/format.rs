@@ -1,0 +1,340 @@
+//! The bytes of a bundle file.
+
+use crate::io::fault;
+use cairn_contract::{Entry, MailboxError, kind_of};
+use cairn_model::ChunkHash;
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8; 10] = b"\x89cairn\r\n\x1a\n";
+const MAJOR: u16 = 1;
+const FRAME: &[u8; 4] = b"frm1";
+const FOOTER: &[u8; 8] = b"cairnEND";
+pub(crate) const HEADER_BYTES: u64 = 64;
+const FRAME_BYTES: u64 = 40;
+const ENTRY_BYTES: u64 = 48;
+const FOOTER_BYTES: u64 = 64;
+/// Bytes of one chunk: more than any may have.
+pub(crate) const CHUNK_BYTES: u32 = 4 << 20;
+/// Entries of one index: 4 GiB of the smallest chunks.
+const ENTRIES: u64 = 12 << 20;
+/// Bytes looked through at once for the next frame.
+const WINDOW: usize = 1 << 16;
+
+/// What a bundle says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Finds the project's mailboxes.
+    pub handle: [u8; 16],
+    /// Names the bundle: parts of one have it in common.
+    pub bundle: [u8; 16],
+    /// Which part, from 1.
+    pub part: u16,
+    /// How many parts.
+    pub parts: u16,
+}
+
+impl Header {
+    pub(crate) fn encode(&self) -> [u8; HEADER_BYTES as usize] {
+        let mut out = [0; HEADER_BYTES as usize];
+        out[..10].copy_from_slice(MAGIC);
+        out[10..12].copy_from_slice(&MAJOR.to_le_bytes());
+        out[14..30].copy_from_slice(&self.handle);
+        out[30..46].copy_from_slice(&self.bundle);
+        out[46..48].copy_from_slice(&self.part.to_le_bytes());
+        out[48..50].copy_from_slice(&self.parts.to_le_bytes());
+        let sum = *blake3::hash(&out[..56]).as_bytes();
+        out[56..].copy_from_slice(&sum[..8]);
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Read1 {
+        if bytes.len() < HEADER_BYTES as usize || &bytes[..10] != MAGIC {
+            return Read1::NoBundle;
+        }
+        let sound = blake3::hash(&bytes[..56]).as_bytes()[..8] == bytes[56..64];
+        let number = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        if !sound {
+            return Read1::Damaged;
+        }
+        if number(10) > MAJOR {
+            return Read1::Newer;
+        }
+        let (mut handle, mut bundle) = ([0; 16], [0; 16]);
+        handle.copy_from_slice(&bytes[14..30]);
+        bundle.copy_from_slice(&bytes[30..46]);
+        Read1::Sound(Header { handle, bundle, part: number(46), parts: number(48) })
+    }
+}
+
+enum Read1 {
+    Sound(Header),
+    Damaged,
+    Newer,
+    NoBundle,
+}
+
+/// One chunk and where its frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub entry: Entry,
+    pub offset: u64,
+}
+
+/// What is in a bundle file. The file itself is opened when it is read, so that a folder may hold any number.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub path: PathBuf,
+    /// Device and inode: another file under the same name is another file.
+    pub identity: (u64, u64),
+    /// `None` if it is damaged: the frames prove themselves.
+    pub header: Option<Header>,
+    pub places: Vec<Place>,
+    /// With a sound header and footer.
+    pub whole: bool,
+    pub bytes: u64,
+}
+
+impl Contents {
+    pub fn open(path: &Path) -> Result<Self, MailboxError> {
+        let io = |e: std::io::Error| fault(path, &e);
+        // Looked at before it is opened: a pipe would wait for ever.
+        let meta = std::fs::metadata(path).map_err(io)?;
+        if !meta.is_file() {
+            return Err(MailboxError::NoMailbox(path.display().to_string()));
+        }
+        let file = File::open(path).map_err(io)?;
+        let meta = file.metadata().map_err(io)?;
+        let (bytes, identity, path) = (meta.len(), (meta.dev(), meta.ino()), path.to_owned());
+        let mut head = [0; HEADER_BYTES as usize];
+        let read = read_up_to(&file, 0, &mut head).map_err(io)?;
+        let (header, header_sound) = match Header::decode(&head[..read]) {
+            Read1::Sound(header) => (Some(header), true),
+            Read1::Newer => return Err(MailboxError::Newer(path.display().to_string())),
+            Read1::Damaged => (None, false),
+            Read1::NoBundle => (None, false),
+        };
+        if let Some(places) = index(&file, &head, bytes).map_err(io)? {
+            return Ok(Self { path, identity, header, places, whole: header_sound, bytes });
+        }
+        let places = walk(&file, bytes).map_err(io)?;
+        if header.is_none() && places.is_empty() {
+            return Err(MailboxError::NoMailbox(path.display().to_string()));
+        }
+        Ok(Self { path, identity, header, places, whole: false, bytes })
+    }
+
+    pub fn reader(&self) -> std::io::Result<File> {
+        File::open(&self.path)
+    }
+}
+
+/// The chunk of a frame, if its bytes are what its name says.
+pub(crate) fn read_frame(file: &File, place: &Place) -> std::io::Result<Option<Vec<u8>>> {
+    let mut chunk = vec![0; place.entry.bytes as usize];
+    let got = read_up_to(file, place.offset + FRAME_BYTES, &mut chunk)?;
+    Ok((got == chunk.len() && ChunkHash::of(&chunk) == place.entry.name).then_some(chunk))
+}
+
+fn read_up_to(file: &File, at: u64, out: &mut [u8]) -> std::io::Result<usize> {
+    let mut done = 0;
+    while done < out.len() {
+        match file.read_at(&mut out[done..], at + done as u64)? {
+            0 => break,
+            n => done += n,
+        }
+    }
+    Ok(done)
+}
+
+fn le64(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))
+}
+
+/// The places by the index, if footer and index are sound.
+fn index(file: &File, header: &[u8], bytes: u64) -> std::io::Result<Option<Vec<Place>>> {
+    let Some(footer_at) = bytes.checked_sub(FOOTER_BYTES).filter(|at| *at >= HEADER_BYTES) else { return Ok(None) };
+    let mut footer = [0; FOOTER_BYTES as usize];
+    if read_up_to(file, footer_at, &mut footer)? < footer.len() || &footer[..8] != FOOTER {
+        return Ok(None);
+    }
+    let (at, count, length) = (le64(&footer[8..16]), le64(&footer[16..24]), le64(&footer[24..32]));
+    // Checked before anything is allocated: the index must fill exactly what is between the frames and the footer.
+    let fits = count <= ENTRIES && at >= HEADER_BYTES && at.checked_add(count * ENTRY_BYTES) == Some(footer_at) && length == bytes;
+    if !fits {
+        return Ok(None);
+    }
+    let mut table = vec![0; (count * ENTRY_BYTES) as usize];
+    if read_up_to(file, at, &mut table)? < table.len() {
+        return Ok(None);
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(header).update(&table).update(&footer[..32]);
+    if hasher.finalize().as_bytes()[..] != footer[32..] {
+        return Ok(None);
+    }
+    let mut places = Vec::with_capacity(count as usize);
+    for row in table.chunks_exact(ENTRY_BYTES as usize) {
+        let mut name = [0; 32];
+        name.copy_from_slice(&row[..32]);
+        let place =
+            Place { entry: Entry { name: ChunkHash(name), kind: row[44], bytes: le64(&row[40..44]) as u32 }, offset: le64(&row[32..40]) };
+        let end = place.offset.checked_add(FRAME_BYTES + u64::from(place.entry.bytes));
+        if place.entry.bytes > CHUNK_BYTES || end.is_none_or(|end| end > at) {
+            return Ok(None);
+        }
+        places.push(place);
+    }
+    Ok(Some(places))
+}
+
+/// The places by the frames themselves: every one that proves itself.
+fn walk(file: &File, bytes: u64) -> std::io::Result<Vec<Place>> {
+    let mut places = Vec::new();
+    let mut at = 0;
+    while let Some(found) = next_frame(file, at)? {
+        let mut head = [0; FRAME_BYTES as usize];
+        let whole = read_up_to(file, found, &mut head)? == head.len();
+        let len = le64(&head[4..8]);
+        let mut name = [0; 32];
+        name.copy_from_slice(&head[8..]);
+        at = found + 1;
+        if !whole || len > u64::from(CHUNK_BYTES) || found + FRAME_BYTES + len > bytes {
+            continue;
+        }
+        let mut chunk = vec![0; len as usize];
+        let got = read_up_to(file, found + FRAME_BYTES, &mut chunk)?;
+        if got == chunk.len() && ChunkHash::of(&chunk).0 == name {
+            let entry = Entry { name: ChunkHash(name), kind: kind_of(&chunk).unwrap_or(0), bytes: len as u32 };
+            places.push(Place { entry, offset: found });
+            at = found + FRAME_BYTES + len;
+        }
+    }
+    Ok(places)
+}
+
+/// Where the next frame may begin, from `at` on.
+fn next_frame(file: &File, mut at: u64) -> std::io::Result<Option<u64>> {
+    let mut window = vec![0; WINDOW];
+    loop {
+        let got = read_up_to(file, at, &mut window)?;
+        if let Some(found) = memchr::memmem::find(&window[..got], FRAME) {
+            return Ok(Some(at + found as u64));
+        }
+        if got < window.len() {
+            return Ok(None);
+        }
+        // A magic may lie across two windows.
+        at += (got - FRAME.len() + 1) as u64;
+    }
+}
+
+/// A bundle file being written, at the end of what is there.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    out: BufWriter<File>,
+    header: Header,
+    places: Vec<Place>,
+    at: u64,
+}
+
+impl Writer {
+    /// A new bundle in an empty file.
+    pub fn new(file: File, header: Header) -> std::io::Result<Self> {
+        let mut out = BufWriter::with_capacity(1 << 18, file);
+        out.write_all(&header.encode())?;
+        Ok(Self { out, header, places: Vec::new(), at: HEADER_BYTES })
+    }
+
+    /// Goes on after all that `contents` has; its old index and footer stay in between.
+    pub fn append(mut file: File, contents: &Contents, header: Header) -> std::io::Result<Self> {
+        file.seek(SeekFrom::Start(contents.bytes))?;
+        Ok(Self { out: BufWriter::with_capacity(1 << 18, file), header, places: contents.places.clone(), at: contents.bytes })
+    }
+
+    pub fn add(&mut self, chunk: &[u8]) -> std::io::Result<()> {
+        let name = ChunkHash::of(chunk);
+        self.out.write_all(FRAME)?;
+        self.out.write_all(&(chunk.len() as u32).to_le_bytes())?;
+        self.out.write_all(&name.0)?;
+        self.out.write_all(chunk)?;
+        let entry = Entry { name, kind: kind_of(chunk).unwrap_or(0), bytes: chunk.len() as u32 };
+        self.places.push(Place { entry, offset: self.at });
+        self.at += FRAME_BYTES + chunk.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes so far, with index and footer.
+    pub fn bytes(&self) -> u64 {
+        self.at + self.places.len() as u64 * ENTRY_BYTES + FOOTER_BYTES
+    }
+
+    /// Writes index and footer, and makes all durable. `parts` is known only now.
+    pub fn finish(mut self, parts: u16) -> std::io::Result<()> {
+        self.header.parts = parts;
+        let header = self.header.encode();
+        let mut table = Vec::with_capacity(self.places.len() * ENTRY_BYTES as usize);
+        for place in &self.places {
+            table.extend(place.entry.name.0);
+            table.extend(place.offset.to_le_bytes());
+            table.extend(place.entry.bytes.to_le_bytes());
+            table.extend([place.entry.kind, 0, 0, 0]);
+        }
+        let mut footer = FOOTER.to_vec();
+        footer.extend(self.at.to_le_bytes());
+        footer.extend((self.places.len() as u64).to_le_bytes());
+        footer.extend((self.at + table.len() as u64 + FOOTER_BYTES).to_le_bytes());
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&header).update(&table).update(&footer);
+        footer.extend(hasher.finalize().as_bytes());
+        self.out.write_all(&table)?;
+        self.out.write_all(&footer)?;
+        let file = self.out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        file.write_all_at(&header, 0)?;
+        file.sync_all()
+    }
+}
+
+/// What anyone can tell of a bundle file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Its header; `None` if that is damaged.
+    pub header: Option<Header>,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Chunks that are whole.
+    pub chunks: u64,
+    /// Chunks whose bytes are not what their names say.
+    pub damaged: u64,
+    /// Nothing is missing or damaged.
+    pub sound: bool,
+}
+
+/// Reads all of a bundle file and compares every chunk with its name. Needs no key.
+pub fn summary(path: &Path, seen: &mut dyn FnMut(u64, u64)) -> Result<Summary, MailboxError> {
+    let contents = Contents::open(path)?;
+    let (mut chunks, mut damaged) = (0, 0);
+    let file = contents.reader().map_err(|e| fault(path, &e))?;
+    for (n, place) in contents.places.iter().enumerate() {
+        match read_frame(&file, place).map_err(|e| fault(path, &e))? {
+            Some(_) => chunks += 1,
+            None => damaged += 1,
+        }
+        seen(n as u64 + 1, contents.places.len() as u64);
+    }
+    let sound = contents.whole && damaged == 0;
+    Ok(Summary { header: contents.header, bytes: contents.bytes, chunks, damaged, sound })
+}
+
+/// Reads the header alone: for the parts that lie beside one.
+pub(crate) fn header_of(path: &Path) -> Option<Header> {
+    let mut head = [0; HEADER_BYTES as usize];
+    let mut file = File::open(path).ok()?;
+    file.read_exact(&mut head).ok()?;
+    match Header::decode(&head) {
+        Read1::Sound(header) => Some(header),
+        _ => None,
+    }
+}
