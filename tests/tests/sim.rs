@@ -53,6 +53,20 @@ fn teams_that_change_converge() {
     histories(200_001, count, &Config { governs: true, devices: 3..=6, steps: 40..=160, ..Config::default() });
 }
 
+/// A mailbox that lists late, loses, brings back and damages what it holds, and is pulled out at any moment; in the end nobody meets
+/// anybody but by it, and once all hold the same nobody writes there any more.
+#[test]
+fn devices_that_only_share_a_mailbox_converge() {
+    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
+    histories(300_001, count, &Config { carried: true, ..Config::default() });
+}
+
+#[test]
+fn teams_that_only_share_a_mailbox_converge() {
+    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
+    histories(400_001, count, &Config { carried: true, governs: true, devices: 3..=6, steps: 40..=160, ..Config::default() });
+}
+
 #[test]
 fn one_seed_gives_one_history() {
     for seed in 7..12 {

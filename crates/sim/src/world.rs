@@ -1,5 +1,6 @@
 //! The world: seeded steps, faults, and the invariants checked on the way and at the end.
 
+mod carry;
 mod govern;
 mod rest;
 
@@ -29,13 +30,15 @@ pub struct Config {
     /// Coordinators let devices in and out, change roles and accept from quarantine. What is shown is then compared between
     /// devices, not with the model.
     pub governs: bool,
+    /// Devices meet by a mailbox too, and only there when all is healed.
+    pub carried: bool,
     /// Negative control: disks acknowledge syncs they do not do.
     pub lying_disks: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { devices: 2..=5, steps: 30..=120, faults: true, clones: true, governs: false, lying_disks: false }
+        Self { devices: 2..=5, steps: 30..=120, faults: true, clones: true, governs: false, carried: false, lying_disks: false }
     }
 }
 
@@ -55,6 +58,8 @@ pub struct Outcome {
     pub edits: usize,
     /// Links made.
     pub links: usize,
+    /// Visits to a mailbox.
+    pub visits: usize,
     /// Acts of coordinators.
     pub acts: usize,
     /// Batches that do not count at the end, on one device.
@@ -111,6 +116,7 @@ struct World {
     devices: Vec<Device>,
     links: Vec<Link>,
     next_link: u64,
+    place: carry::Place,
     expected: Expected,
     /// Change of each event, by document.
     changes: BTreeMap<DocId, Vec<(ChangeHash, usize)>>,
@@ -161,6 +167,7 @@ impl World {
             devices: Vec::new(),
             links: Vec::new(),
             next_link: 0,
+            place: carry::Place::default(),
             expected: Expected::default(),
             changes: BTreeMap::new(),
             docs: Vec::new(),
@@ -221,6 +228,13 @@ impl World {
         if self.config.governs && self.rng.random_ratio(1, 8) {
             let d = if self.rng.random_ratio(1, 3) { 0 } else { d };
             return self.govern(d);
+        }
+        if self.config.carried && self.rng.random_ratio(1, 4) {
+            if self.config.faults && self.rng.random_ratio(1, 8) {
+                self.disturb_place();
+            }
+            let faults = self.config.faults;
+            return self.visit_place(d, faults).map(drop);
         }
         if self.config.governs && self.rng.random_ratio(1, 4) {
             // Teams change over many meetings: some go on for a while.

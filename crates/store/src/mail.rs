@@ -120,24 +120,30 @@ impl Reader {
         if self.discovery == [0; 32] {
             self.discovery = got.ring.discovery;
         }
+        // Whoever made it may have lacked keys that others have: what counts is what is in it.
+        self.boxed.extend(got.ring.keys.iter().map(|k| (k.id(), got.readers.clone())));
         self.keys.extend(got.ring.keys.into_iter().map(|k| (k.id(), k)));
-        self.boxed.push((shape.epoch, got.readers));
         true
     }
 
     /// Of the keys found, those that the control log names: others are nobody's.
     pub fn named_keys(&self) -> Vec<EpochKey> {
-        let first = self.log.genesis().and_then(|g| g.epoch);
-        let minted = self.log.ops().filter_map(|op| match &op.body {
-            OpBody::Epoch(e) => Some(e.id),
-            _ => None,
-        });
-        first.into_iter().chain(minted).filter_map(|id| self.keys.get(&id).cloned()).collect()
+        epochs_of(&self.log).iter().filter_map(|id| self.keys.get(id).cloned()).collect()
     }
 
     pub fn ops(&self) -> impl Iterator<Item = &ControlOp> {
         self.ops.values()
     }
+}
+
+/// The epochs a control log names.
+fn epochs_of(log: &Log) -> Vec<EpochId> {
+    let first = log.genesis().and_then(|g| g.epoch);
+    let minted = log.ops().filter_map(|op| match &op.body {
+        OpBody::Epoch(e) => Some(e.id),
+        _ => None,
+    });
+    first.into_iter().chain(minted).collect()
 }
 
 /// Read keys that came another way than by an operation for this device.
@@ -223,10 +229,13 @@ impl Store {
         seal(&self.mem.project, kind, &key, &nonce, body).map_err(|e| StoreError::OwnBatch(e.to_string()))
     }
 
-    fn unboxed(&self, boxed: &BTreeMap<EpochId, BTreeSet<[u8; 8]>>) -> Result<Vec<(DeviceId, [u8; 32])>, StoreError> {
-        let have = boxed.get(&self.mail_key()?.id());
-        let lacks = |d: &DeviceId| have.is_none_or(|h| !h.contains(&d.short()));
-        Ok(self.mem.membership.members.values().filter(|m| lacks(&m.device)).map(|m| (m.device, m.agreement_key)).collect())
+    /// Members for whom the mailbox lacks a read key that is here. All keys, not the newest alone: control operations and batches lie
+    /// there under each, and whoever boxed the newest may not have had the others (the simulator found that).
+    fn unboxed(&self, boxed: &BTreeMap<EpochId, BTreeSet<[u8; 8]>>) -> Vec<(DeviceId, [u8; 32])> {
+        let named = epochs_of(&self.mem.control);
+        let here: Vec<&EpochId> = named.iter().filter(|id| self.mem.epochs.contains_key(id)).collect();
+        let lacks = |d: &DeviceId| here.iter().any(|id| boxed.get(id).is_none_or(|h| !h.contains(&d.short())));
+        self.mem.membership.members.values().filter(|m| lacks(&m.device)).map(|m| (m.device, m.agreement_key)).collect()
     }
 
     fn ops_lacking(&self, have: &BTreeSet<[u8; 16]>) -> Vec<&ControlOp> {
@@ -239,7 +248,7 @@ impl Store {
         have: &BTreeSet<[u8; 16]>,
         boxed: &BTreeMap<EpochId, BTreeSet<[u8; 8]>>,
     ) -> Result<(usize, usize), StoreError> {
-        Ok((self.ops_lacking(have).len(), self.unboxed(boxed)?.len()))
+        Ok((self.ops_lacking(have).len(), self.unboxed(boxed).len()))
     }
 
     /// What a mailbox lacks of read keys and control operations, as chunks.
@@ -250,7 +259,7 @@ impl Store {
     ) -> Result<Vec<Vec<u8>>, StoreError> {
         let (newest, ring) = (self.mail_key()?, self.mem.ring.clone());
         let mut chunks = Vec::new();
-        for readers in self.unboxed(boxed)?.chunks(limits::READERS) {
+        for readers in self.unboxed(boxed).chunks(limits::READERS) {
             chunks.extend(box_for_readers(&self.mem.project, &ring, &newest, readers, self.entropy.bytes()));
         }
         let groups = self.by_epoch_before(have)?;
