@@ -66,6 +66,9 @@ fn target(t: &Value, sync: &Value) -> Vec<String> {
     if let Some(planned) = t.get("would_send") {
         if mailbox {
             lines.extend(lots(&format!("FROM the {} (new here)", text(&t["transport"])), t, "from"));
+            if number(&t["unlisted"]) > 0 {
+                lines.push(format!("    and {} chunks of which nothing is known before they are read", t["unlisted"]));
+            }
             lines.extend(lots(&format!("TO the {} (missing there)", text(&t["transport"])), t, "to"));
         } else {
             lines.push(format!("  would send {} batches, would receive {}", planned["batches"], t["would_receive"]["batches"]));

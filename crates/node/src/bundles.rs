@@ -16,8 +16,8 @@ use std::path::Path;
 type Answered = Result<Reply, NodeError>;
 type Seen<'a> = &'a (dyn Fn(&Progress) + Sync);
 
-/// Smallest part of a split bundle: one chunk may have three megabytes.
-const SMALLEST_PART: u64 = 64_000;
+/// Smallest part of a split bundle. One long text may need larger ones; then it is said so.
+const SMALLEST_PART: u64 = 100_000;
 
 /// One verb about bundle files, with an open project.
 pub(crate) fn bundle(node: &Node, request: &BundleRequest, seen: Seen<'_>) -> Answered {
@@ -50,9 +50,10 @@ fn create(node: &Node, request: &BundleRequest, seen: Seen<'_>) -> Answered {
     if split.is_some_and(|s| s < SMALLEST_PART) {
         return Err(NodeError::input(format!("--split: parts have at least {SMALLEST_PART} bytes")));
     }
-    let first = path.with_file_name(format!("{}.part1.cairn", path.file_stem().unwrap_or_default().to_string_lossy()));
-    if path.exists() || (split.is_some() && first.exists()) {
-        return Err(NodeError::Exists { what: format!("{file}; `cairn sync` adds to a bundle:") });
+    let part = path.with_file_name(format!("{}.part1.cairn", path.file_stem().unwrap_or_default().to_string_lossy()));
+    if let Some(there) = [path, &part].into_iter().find(|p| p.exists()) {
+        let there = there.display();
+        return Err(NodeError::input(format!("{there} is here already: `cairn sync {there}` adds to it; or choose another name")));
     }
     let mut warnings = Vec::new();
     let (base, only, handle) = {
@@ -72,7 +73,7 @@ fn create(node: &Node, request: &BundleRequest, seen: Seen<'_>) -> Answered {
     let base = since.as_deref().map(|s| since_base(node, s)).transpose()?.into_iter().flatten().chain(base).collect();
     let mut mailbox = BundleFile::new(path, handle).split(*split);
     let some = matches!(request, BundleRequest::Create { only, .. } if !only.is_empty());
-    let setup = ExchangeSetup { push: true, only: some.then_some(only), base, ..ExchangeSetup::default() };
+    let setup = ExchangeSetup { push: true, only: some.then_some(only), base, for_readers: true, ..ExchangeSetup::default() };
     let Carried { visit, tally, ms } = node.carry(&mut mailbox, None, setup, None, &mut |p| seen(p));
     if let Some(e) = visit.ended {
         return Err(from_visit(e));
@@ -96,9 +97,9 @@ fn since_base(node: &Node, since: &str) -> Result<Vec<Tip>, NodeError> {
         let handle = mailbox_handle(&node.store().project());
         let mut mailbox = BundleFile::new(Path::new(since), handle);
         if !Path::new(since).exists() {
-            return Err(NodeError::NotFound { what: format!("file {since}") });
+            return Err(NodeError::file(Path::new(since), "it is not there"));
         }
-        let setup = ExchangeSetup { pull: true, dry_run: true, ..ExchangeSetup::default() };
+        let setup = ExchangeSetup { pull: true, dry_run: true, for_readers: true, ..ExchangeSetup::default() };
         let carried = node.carry(&mut mailbox, None, setup, None, &mut |_| {});
         return match carried.visit.ended {
             Some(e) => Err(from_visit(e)),
@@ -141,7 +142,7 @@ fn inspect(node: &Node, path: &Path) -> Answered {
         return Ok(reply);
     }
     let mut mailbox = BundleFile::new(path, handle);
-    let setup = ExchangeSetup { pull: true, push: true, dry_run: true, ..ExchangeSetup::default() };
+    let setup = ExchangeSetup { pull: true, push: true, dry_run: true, for_readers: true, ..ExchangeSetup::default() };
     let Carried { visit, tally, .. } = node.carry(&mut mailbox as &mut dyn Mailbox, None, setup, None, &mut |_| {});
     if let Some(e) = visit.ended {
         return Err(from_visit(e));

@@ -14,10 +14,12 @@ use cairn_sync::{ExchangeSetup, Lot, Memory, Outcome, Progress};
 use cairn_trust::mailbox_handle;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::time::{Instant as Clock, SystemTime};
+use std::time::{Duration, Instant as Clock, SystemTime};
 
 /// How often a file that somebody else replaced at the same moment is tried again.
-const TRIES: usize = 3;
+const TRIES: usize = 8;
+/// And how soon.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
 
 /// A mailbox somebody named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +35,7 @@ impl Carrier {
         let is_address = typed.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         match typed {
             url if url.contains("://") => None,
-            file if file.ends_with(".cairn") && !path.is_dir() => Some(Carrier::File(path)),
+            file if file.to_lowercase().ends_with(".cairn") && !path.is_dir() => Some(Carrier::File(path)),
             _ if path.is_dir() || (typed.contains('/') && !is_address) => Some(Carrier::Folder(path)),
             _ => None,
         }
@@ -55,7 +57,7 @@ impl Carrier {
     /// Under what the store remembers it.
     fn id(&self) -> Option<[u8; 16]> {
         match self {
-            Carrier::File(path) => BundleFile::bundle_of(path),
+            Carrier::File(path) => BundleFile::header_at(path).map(|h| h.bundle),
             Carrier::Folder(path) => {
                 let path = std::fs::canonicalize(path).ok()?;
                 let hash = cairn_model::ChunkHash::of(path.as_os_str().as_encoded_bytes());
@@ -142,18 +144,35 @@ pub(crate) fn setup_of(node: &Node, request: &SyncRequest) -> Result<ExchangeSet
     })
 }
 
+/// One mailbox to visit.
+pub(crate) struct Errand<'a> {
+    pub typed: &'a str,
+    pub place: &'a Carrier,
+    pub setup: &'a ExchangeSetup,
+    /// Number of the sync.
+    pub number: u32,
+    /// Nobody named the place itself: one that is empty where it was not before is not filled again.
+    pub unasked: bool,
+}
+
 /// Syncs with one mailbox and tells what came of it, as a row of `targets`.
-pub(crate) fn sync_place(
-    node: &Node,
-    typed: &str,
-    place: &Carrier,
-    setup: &ExchangeSetup,
-    number: u32,
-    seen: &(dyn Fn(&Progress) + Sync),
-) -> Result<Value, NodeError> {
+pub(crate) fn sync_place(node: &Node, errand: &Errand<'_>, seen: &(dyn Fn(&Progress) + Sync)) -> Result<Value, NodeError> {
+    let Errand { typed, place, number, .. } = *errand;
+    let mut setup = ExchangeSetup { for_readers: matches!(place, Carrier::File(_)), ..errand.setup.clone() };
+    let mut notes = Vec::new();
+    if let Carrier::File(path) = place {
+        if !setup.push && !path.exists() {
+            return Ok(refused(typed, place, &MailboxError::Missing(path.display().to_string())));
+        }
+        if BundleFile::header_at(path).is_some_and(|h| h.parts > 1) && setup.push {
+            setup.push = false;
+            notes.push("a bundle in parts is only read: `cairn bundle create` writes a reply".to_owned());
+        }
+    }
     let id = place.id();
+    let mut received = Progress::default();
     let mut tries = 0;
-    let carried = loop {
+    let mut carried = loop {
         tries += 1;
         let mut open = match node.open_place(place) {
             Ok(open) => open,
@@ -163,29 +182,48 @@ pub(crate) fn sync_place(
             Some(id) => node.store().mailbox(id)?.map(|bytes| Memory::decode(&bytes)).unwrap_or_default(),
             None => Memory::default(),
         };
+        if let Open::Folder(folder) = &open
+            && errand.unasked
+            && !remembered.cursor.is_empty()
+            && !folder.is_begun()
+        {
+            return Ok(emptied(typed, place));
+        }
         let setup = ExchangeSetup { memory: remembered, ..setup.clone() };
         let sync = (!setup.dry_run).then_some(number);
         let carried = node.carry(open.mailbox(), id, setup, sync, &mut |p| seen(p));
         match &carried.visit.ended {
-            Some(VisitError::Mailbox(MailboxError::Busy(_))) if tries < TRIES => continue,
-            None if carried.visit.outcome.wrote => put_together(node, &mut open)?,
+            Some(VisitError::Mailbox(MailboxError::Busy(_))) if tries < TRIES => {
+                received.received += carried.visit.outcome.progress.received;
+                received.received_bytes += carried.visit.outcome.progress.received_bytes;
+                std::thread::sleep(TRY_AGAIN);
+                continue;
+            }
+            None if carried.visit.outcome.wrote && errand.setup.only.is_none() => put_together(node, &mut open),
             _ => {}
         }
         break carried;
     };
+    let progress = &mut carried.visit.outcome.progress;
+    progress.received += received.received;
+    progress.received_bytes += received.received_bytes;
+    carried.visit.faults.extend(notes);
     if !setup.dry_run {
         let store = &mut node.store();
         for lot in &carried.visit.outcome.from {
-            // Only a hint: a visit that went well is not undone because the hint could not be kept.
-            store.note_met(&lot.device, None, place.transport(), now_ms()).ok();
+            let said = carried.visit.outcome.writers.iter().filter(|(d, _)| *d == lot.device).map(|(_, at)| *at).max();
+            if let Some(at) = said {
+                // Only a hint: a visit that went well is not undone because the hint could not be kept.
+                store.note_met(&lot.device, None, place.transport(), at).ok();
+            }
         }
     }
-    row(node, typed, place, setup, carried)
+    row(node, typed, place, &setup, carried)
 }
 
 /// Many small own files become one, and what was replaced long ago goes.
-fn put_together(node: &Node, open: &mut Open) -> Result<(), NodeError> {
-    let Open::Folder(folder) = open else { return Ok(()) };
+fn put_together(node: &Node, open: &mut Open) {
+    let Open::Folder(folder) = open else { return };
     let together = folder.put_together().unwrap_or(false);
     if together {
         let setup = ExchangeSetup { push: true, ..ExchangeSetup::default() };
@@ -193,7 +231,6 @@ fn put_together(node: &Node, open: &mut Open) -> Result<(), NodeError> {
     }
     // What could not be put in order now is tried at the next visit.
     folder.tidy(SystemTime::now()).ok();
-    Ok(())
 }
 
 fn time(ms: i64) -> Option<String> {
@@ -221,6 +258,15 @@ fn refused(typed: &str, place: &Carrier, e: &MailboxError) -> Value {
     })
 }
 
+/// A folder that held the project and does not any more: an unplugged stick leaves its mount point.
+fn emptied(typed: &str, place: &Carrier) -> Value {
+    let path = place.path().display().to_string();
+    let mut out = refused(typed, place, &MailboxError::Missing(path.clone()));
+    out["message"] = json!(format!("{path} held this project before and is empty now: is the right medium mounted there?"));
+    out["remedy"] = json!(format!("`cairn sync {path}` fills it again"));
+    out
+}
+
 /// State and next step for what a mailbox said.
 fn said(e: &MailboxError) -> (&'static str, &'static str) {
     match e {
@@ -230,7 +276,9 @@ fn said(e: &MailboxError) -> (&'static str, &'static str) {
         }
         MailboxError::Newer(_) => ("mismatch", "install the newest cairn on this device"),
         MailboxError::NoMailbox(_) => ("failed", "nothing was changed there; give a file that `cairn bundle create` or `cairn sync` wrote"),
-        MailboxError::ReadOnly(..) => ("read-only", ""),
+        MailboxError::ReadOnly(..) => {
+            ("read-only", "choose another place, or make this one writable; `cairn bundle create` writes a file anywhere")
+        }
         MailboxError::Full(_) => ("full", "free some space there and sync again"),
         MailboxError::Busy(_) => ("interrupted", "sync again"),
         MailboxError::Io(..) => ("failed", "look at the medium; sync again: it goes on where it stopped"),
@@ -267,7 +315,7 @@ fn row(node: &Node, typed: &str, place: &Carrier, setup: &ExchangeSetup, carried
         }
         Some(VisitError::Store(e)) => return Err(e.into()),
         Some(VisitError::Mailbox(e)) => ended(node, &mut out, &e, o),
-        None => judge(node, &mut out, o, &mut faults)?,
+        None => judge(node, &mut out, o, setup, &mut faults)?,
     }
     out["faults"] = json!(faults);
     Ok(out)
@@ -292,11 +340,16 @@ fn ended(node: &Node, out: &mut Value, e: &MailboxError, o: &Outcome) {
 }
 
 /// What is wrong although nothing failed.
-fn judge(node: &Node, out: &mut Value, o: &Outcome, faults: &mut Vec<String>) -> Result<(), StoreError> {
-    let store = node.store();
-    if o.removed {
-        let message = store.still_in().err().map_or_else(|| "this device was removed from the project".into(), |e| e.to_string());
-        say(out, "removed", message, "a coordinator can let it in again: `cairn devices approve`");
+fn judge(node: &Node, out: &mut Value, o: &Outcome, setup: &ExchangeSetup, faults: &mut Vec<String>) -> Result<(), StoreError> {
+    let mut store = node.store();
+    if o.shut_out {
+        if let Err(e) = store.still_in() {
+            say(out, "removed", e.to_string(), "a coordinator can let it in again: `cairn devices approve`");
+            return Ok(());
+        }
+        store.note_refused(true)?;
+        let message = "the devices of this project do not count this one: its ticket was used up or revoked";
+        say(out, "not-a-member", message, "ask for a new ticket and `cairn join` again: nothing recorded here is lost");
         return Ok(());
     }
     if o.foreign > 0 {
@@ -318,6 +371,9 @@ fn judge(node: &Node, out: &mut Value, o: &Outcome, faults: &mut Vec<String>) ->
     } else if o.sealed > 0 {
         let message = format!("{} chunks there are sealed with a key this device does not have", o.sealed);
         say(out, "partly", message, "let a member sync with this place, then try again");
+    }
+    if out["state"] == "synced" && !setup.push && faults.iter().any(|f| f.contains("cut short") || f.contains("is not here")) {
+        say(out, "partly", "not all of it could be read", "get it once more, or put all parts into one folder");
     }
     if let Some((device, behind)) = store.gated()? {
         let (message, remedy) = crate::network::gate_words(&store.device_name(&device), behind);
@@ -363,7 +419,7 @@ pub(crate) fn remote(node: &Node, request: &RemoteRequest) -> Result<Reply, Node
 pub(crate) fn from_mailbox(e: &MailboxError) -> NodeError {
     let message = e.to_string();
     match e {
-        MailboxError::Missing(place) => NodeError::NotFound { what: format!("file or folder {place}") },
+        MailboxError::Missing(place) => NodeError::File { path: place.clone(), message: "it is not there".into() },
         MailboxError::Foreign(_) | MailboxError::Newer(_) => NodeError::Mismatch { message },
         MailboxError::Full(_) => NodeError::NoSpace { message },
         MailboxError::NoMailbox(_) => NodeError::Input { message },

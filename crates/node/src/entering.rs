@@ -9,17 +9,18 @@ use crate::door::{closed, is_announced, knock_with};
 use crate::home::{Home, Node, host_name};
 use crate::request::{JoinRequest, Reply};
 use crate::{NodeError, devices};
-use cairn_contract::{Link, ReceiveHalf, SendHalf};
+use cairn_contract::{Link, Listing, Mailbox, MailboxError, ReceiveHalf, SendHalf};
 use cairn_model::{DeviceId, hex, unhex};
 use cairn_quic::{Discovery, Endpoint, QuicLink};
 use cairn_store::{Entropy, OsEntropy, Store};
-use cairn_sync::{CloseReason, FrameReader, Guest, Step, Way, frame};
+use cairn_sync::{CloseReason, FrameReader, Guest, Step, Way, frame, limits};
 use cairn_trust::{
     ChunkKind, Code, ControlOp, DeviceKeys, InviteMode, Keyring, Ticket, TicketError, check_digits, code_knock_key, invitation_knock_key,
     mailbox_handle, open_ask, seal_ask,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,6 +38,9 @@ pub(crate) struct Waiting {
     /// Made once: asking again must be the same request.
     join: String,
     addresses: Vec<String>,
+    /// Files and folders that somebody named; a ticket cannot.
+    #[serde(default)]
+    places: Vec<String>,
 }
 
 impl Waiting {
@@ -85,6 +89,9 @@ pub(crate) async fn join(home: &Home, request: &JoinRequest) -> Result<Reply, No
         return Err(NodeError::Exists { what: "this project".into() });
     }
     let tells = tells(&ticket);
+    if let Some(place) = request.via.as_ref().and_then(|via| Carrier::of(via, None)).filter(|p| !p.path().exists()) {
+        return Err(NodeError::file(place.path(), "it is not there"));
+    }
     if request.dry_run {
         return Ok(Reply::new(tells));
     }
@@ -147,8 +154,9 @@ async fn by_ticket(home: &Home, request: &JoinRequest, ticket: &Ticket, text: &s
     let name = request.device_name.clone().unwrap_or_else(host_name);
     let join = ControlOp::join(&keys, &ticket.project, ticket.invite, &name, &ticket.invitation_keys(), None);
     let asked = home.waiting_for(&ticket.project).filter(|w| w.ticket == text).map(|w| w.join);
-    let addresses: Vec<String> = request.via.iter().chain(&ticket.addresses).cloned().collect();
-    let waiting = Waiting { ticket: text.to_owned(), join: asked.unwrap_or_else(|| hex(&join.bytes)), addresses };
+    let (places, typed): (Vec<String>, Vec<String>) = request.via.iter().cloned().partition(|via| Carrier::of(via, None).is_some());
+    let addresses = typed.into_iter().chain(ticket.addresses.iter().cloned()).collect();
+    let waiting = Waiting { ticket: text.to_owned(), join: asked.unwrap_or_else(|| hex(&join.bytes)), addresses, places };
     let look = Duration::from_secs(request.timeout_s.unwrap_or(LOOK_S));
     let came = ask(&keys, ticket, &waiting, look).await;
     let mut reply = match came {
@@ -178,8 +186,9 @@ pub(crate) async fn ask_again(home: &Home, folder: &Path, targets: &[String], lo
     let damaged = || NodeError::file(&Waiting::path(folder), "this is no request to enter");
     let mut waiting = Waiting::read(folder).ok_or_else(damaged)?;
     let ticket = Ticket::decode(&waiting.ticket).map_err(|_| damaged())?;
-    let typed = targets.iter().filter(|t| t.contains(':') || Carrier::of(t, None).is_some()).cloned();
-    waiting.addresses = typed.chain(waiting.addresses).collect();
+    let (places, others): (Vec<String>, Vec<String>) = targets.iter().cloned().partition(|t| Carrier::of(t, None).is_some());
+    waiting.places = with_first(places, waiting.places);
+    waiting.addresses = with_first(others.into_iter().filter(|t| t.contains(':')).collect(), waiting.addresses);
     let keys = home.keys()?;
     let mut reply = match ask(&keys, &ticket, &waiting, Duration::from_secs(look_s.unwrap_or(LOOK_S))).await? {
         Came::Waits => {
@@ -190,6 +199,12 @@ pub(crate) async fn ask_again(home: &Home, folder: &Path, targets: &[String], lo
     };
     merge(&mut reply.data, &tells(&ticket));
     Ok(reply)
+}
+
+/// What was just named first, and each once.
+fn with_first(named: Vec<String>, before: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    named.into_iter().chain(before).filter(|t| seen.insert(t.clone())).collect()
 }
 
 fn entered(home: &Home, keys: &DeviceKeys, ticket: &Ticket, came: Came) -> Result<Reply, NodeError> {
@@ -217,9 +232,7 @@ async fn ask(keys: &DeviceKeys, ticket: &Ticket, waiting: &Waiting, look: Durati
     let join = unhex(&waiting.join).map_err(|e| NodeError::input(e.to_string()))?;
     let mut last = NodeError::Unreached { target: "a device that knows this invitation".into() };
     let mut waits = false;
-    let places = |text: &String| Carrier::of(text, None);
-    for place in waiting.addresses.iter().filter_map(places) {
-        // A mailbox that is not there now may be later: the request is kept.
+    for place in waiting.places.iter().filter_map(|text| Carrier::of(text, None)) {
         match ask_mailbox(keys, ticket, &join, &place) {
             Ok(Some((ops, ring))) => {
                 let ops = ops.into_iter().map(|op| op.bytes).collect();
@@ -227,10 +240,13 @@ async fn ask(keys: &DeviceKeys, ticket: &Ticket, waiting: &Waiting, look: Durati
                 return Ok(Came::In { ops, ring, host: None, at, check: String::new() });
             }
             Ok(None) => waits = true,
-            Err(e) => last = e,
+            // A mailbox that is not there now may be later: the request is kept.
+            Err(MailboxError::Missing(_)) => {}
+            Err(e) => last = from_mailbox(&e),
         }
     }
-    if waiting.addresses.iter().any(|a| Carrier::of(a, None).is_some()) {
+    // Where a file or a folder was named, nobody is looked for; addresses are tried all the same.
+    if !waiting.places.is_empty() && (waits || waiting.addresses.is_empty()) {
         return if waits { Ok(Came::Waits) } else { Err(last) };
     }
     for address in reachable(&waiting.addresses, key, look).await {
@@ -255,27 +271,44 @@ async fn ask(keys: &DeviceKeys, ticket: &Ticket, waiting: &Waiting, look: Durati
 
 /// Looks in a mailbox for the answer to a request to enter, and leaves the request there if it is not. What comes back are the
 /// control operations and read keys of the project.
-fn ask_mailbox(keys: &DeviceKeys, ticket: &Ticket, join: &[u8], place: &Carrier) -> Result<Option<(Vec<ControlOp>, Keyring)>, NodeError> {
+fn ask_mailbox(
+    keys: &DeviceKeys,
+    ticket: &Ticket,
+    join: &[u8],
+    place: &Carrier,
+) -> Result<Option<(Vec<ControlOp>, Keyring)>, MailboxError> {
     let handle = mailbox_handle(&ticket.project);
     let random: &mut dyn Entropy = &mut OsEntropy;
-    let mut open = Open::new(place, handle, random.bytes()).map_err(|e| from_mailbox(&e))?;
+    let mut open = Open::new(place, handle, random.bytes())?;
     let mailbox = open.mailbox();
-    let listing = mailbox.list(&[]).map_err(|e| from_mailbox(&e))?;
-    let names = |kind: ChunkKind| listing.entries.iter().filter(move |e| e.kind == kind as u8).map(|e| e.name).collect::<Vec<_>>();
-    let wanted = [names(ChunkKind::Keys), names(ChunkKind::Control)].concat();
-    let chunks = mailbox.read(&wanted).map_err(|e| from_mailbox(&e))?;
+    let listing = mailbox.list(&[])?;
+    let chunks = read_some(mailbox, &listing, &[ChunkKind::Keys, ChunkKind::Control])?;
     if let Some(entered) = Store::entered_by_mail(ticket.project, keys, &chunks) {
         return Ok(Some(entered));
     }
     let invitation = ticket.invitation_keys().device().0;
-    let asks = mailbox.read(&names(ChunkKind::Ask)).map_err(|e| from_mailbox(&e))?;
+    let asks = read_some(mailbox, &listing, &[ChunkKind::Ask])?;
     let asked = asks.iter().any(|chunk| open_ask(&ticket.project, &invitation, chunk).is_ok_and(|found| found == join));
-    if !asked {
-        let chunk =
-            seal_ask(&ticket.project, &invitation, &random.bytes(), join).map_err(|e| NodeError::Store { message: e.to_string() })?;
-        mailbox.add(&[chunk]).and_then(|()| mailbox.commit()).map_err(|e| from_mailbox(&e))?;
+    if !asked && let Ok(chunk) = seal_ask(&ticket.project, &invitation, &random.bytes(), join) {
+        mailbox.add(&[chunk])?;
+        mailbox.commit()?;
     }
     Ok(None)
+}
+
+/// Chunks of these kinds, as many as a visit reads of what is about a project.
+fn read_some(mailbox: &mut dyn Mailbox, listing: &Listing, kinds: &[ChunkKind]) -> Result<Vec<Vec<u8>>, MailboxError> {
+    let (mut out, mut bytes) = (Vec::new(), 0);
+    for kind in kinds {
+        for entry in listing.entries.iter().filter(|e| e.kind == *kind as u8) {
+            bytes += entry.bytes as usize;
+            if bytes > limits::ABOUT_BYTES {
+                return Ok(out);
+            }
+            out.extend(mailbox.read(&[entry.name])?);
+        }
+    }
+    Ok(out)
 }
 
 async fn by_code(home: &Home, request: &JoinRequest, code: Code) -> Result<Reply, NodeError> {

@@ -4,7 +4,8 @@ use crate::desk::Tally;
 use cairn_contract::{Mailbox, MailboxError};
 use cairn_store::{Store, StoreError, Uncovered};
 use cairn_sync::{
-    Exchange, ExchangeSetup, Known, Lack, Listed, Made, MailAnswer, MailEffect, MailEvent, MailRequest, Outcome, Progress, Run, Taken,
+    Exchange, ExchangeSetup, Known, Lack, Listed, Made, MailAnswer, MailEffect, MailEvent, MailRequest, Outcome, PlacedBatch, Progress,
+    Run, Shown, Taken,
 };
 use cairn_trust::Tip;
 
@@ -59,7 +60,7 @@ fn carry_out(mailbox: &mut dyn Mailbox, effect: MailEffect, faults: &mut Vec<Str
             let listing = mailbox.list(&cursor)?;
             faults.extend(listing.faults);
             let entries = listing.entries.iter().map(|e| Listed { name: e.name, kind: e.kind, bytes: e.bytes }).collect();
-            MailEvent::Listed(entries, listing.cursor, listing.start_over)
+            MailEvent::Listed(Shown { entries, cursor: listing.cursor, start_over: listing.start_over, mend: listing.mend })
         }
         MailEffect::Read(names) => MailEvent::Read(mailbox.read(&names)?),
         MailEffect::Add(chunks) => {
@@ -100,6 +101,7 @@ pub fn answer_mail(
             tally.names.extend(mail.membership.members.values().map(|m| (m.device, m.name.clone())));
             MailAnswer::Taken(Box::new(Taken {
                 manifests: mail.manifests,
+                unproved: mail.unproved,
                 ops: mail.ops,
                 boxed: mail.boxed,
                 sealed: mail.sealed,
@@ -109,19 +111,30 @@ pub fn answer_mail(
         }
         MailRequest::Wanted(runs) => MailAnswer::Wanted(store.first_missing(&runs)?),
         MailRequest::Persist(chunks) => {
-            let done = store.ingest(chunks, tally.sync)?.stats;
+            let ingested = store.ingest_mail(chunks, tally.sync)?;
+            let done = ingested.stats;
             tally.stats.add(&done);
             tally.changed |= done.held > 0;
             if store.own_feed_forked() {
                 store.start_incarnation()?;
             }
-            MailAnswer::Persisted { held: done.held, gaps: done.gaps, dropped: done.dropped }
+            let placed = ingested.placed.into_iter().map(|p| PlacedBatch {
+                input: p.input,
+                chain: p.chain,
+                device: p.device,
+                tip: p.tip,
+                changes: p.changes,
+                wall_ms: p.wall_ms,
+            });
+            MailAnswer::Persisted { held: done.held, gaps: done.gaps, dropped: done.dropped, placed: placed.collect() }
         }
-        MailRequest::Lacking(mut known) => {
+        MailRequest::Lacking(mut known, dry) => {
             let (uncovered, joined) = store.uncovered(&runs(&known), &known.base)?;
             known.runs = joined.into_iter().map(|(from, tip)| Run { from, tip }).collect();
             let (ops, boxes) = store.mail_lacking(&known.ops, &known.boxed)?;
-            MailAnswer::Lacking(uncovered.into_iter().map(lack).collect(), known, ops, boxes)
+            let open = dry.then(|| store.open_lot()).flatten();
+            let lacks = uncovered.into_iter().chain(open).map(lack).collect();
+            MailAnswer::Lacking(lacks, known, ops + boxes, dry || store.may_mail()?)
         }
         MailRequest::Load(chain, from, to, most) => {
             let made = store.chunks_for_mailbox(chain, from, to, most)?;

@@ -1,7 +1,7 @@
 //! Targets: from what a person typed to links, and what came of them.
 
 use crate::NodeError;
-use crate::carry::{Carrier, setup_of, sync_place};
+use crate::carry::{Carrier, Errand, setup_of, sync_place};
 use crate::door::{closed, is_announced, knock_with};
 use crate::driver::{LinkReport, Progress, run_link};
 use crate::home::{Heard, Node, TurnedAway, now_ms};
@@ -54,17 +54,33 @@ pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn
     let all: Vec<String> = remotes.iter().map(|(name, _)| name.clone()).collect();
     let named = if request.targets.is_empty() { &all } else { &request.targets };
     let lan = (request.targets.is_empty() && !one_way) || request.targets.iter().any(|t| t == "lan");
+    if lan && one_way {
+        return Err(NodeError::input("`lan`: --pull, --push and --only are for files and folders; a link always goes both ways"));
+    }
+    let several = request.targets.len() != 1;
     for typed in named.iter().filter(|t| *t != "lan") {
-        let meant = remotes.iter().find(|(name, _)| name == typed).map_or(typed, |(_, target)| target);
-        if let Some(place) = Carrier::of(meant, request.folder.as_deref()) {
-            rows.push(tokio::task::block_in_place(|| sync_place(node, typed, &place, &setup, number, seen))?);
+        let meant = remotes.iter().find(|(name, _)| name == typed).map(|(_, target)| target);
+        let unasked = meant.is_some();
+        let meant = meant.unwrap_or(typed);
+        let is_device = !meant.contains('/') && node.store().membership().members.values().any(|m| m.name == *meant);
+        if let Some(place) = Carrier::of(meant, request.folder.as_deref()).filter(|_| !is_device) {
+            let errand = Errand { typed, place: &place, setup: &setup, number, unasked };
+            rows.push(tokio::task::block_in_place(|| sync_place(node, &errand, seen))?);
             continue;
         }
         if one_way {
             let message = format!("`{typed}`: --pull, --push and --only are for files and folders; a link always goes both ways");
             return Err(NodeError::input(message));
         }
-        let mut target = resolve(node, meant).await?;
+        let mut target = match resolve(node, meant).await {
+            Ok(target) => target,
+            // One that cannot be found does not keep the others from being visited.
+            Err(e) if several => {
+                rows.push(json!({"target": typed, "state": "failed", "message": e.to_string()}));
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
         if target.only.is_some() {
             target.addresses.extend(find_all(node, look, target.addresses.is_empty()).await.into_iter().flatten());
         }
@@ -107,7 +123,7 @@ async fn resolve(node: &Node, typed: &str) -> Result<Target, NodeError> {
         .map(|m| m.device)
         .collect();
     match by_name.as_slice() {
-        [] => Err(NodeError::NotFound { what: format!("device `{typed}` in this project") }),
+        [] => Err(NodeError::NotFound { what: format!("device, remote, file or folder `{typed}`") }),
         [device] => {
             let known = store.met()?.into_iter().find(|(d, _)| d == device).map(|(_, k)| k.addresses).unwrap_or_default();
             let addresses = known.iter().filter_map(|a| a.parse().ok()).collect();

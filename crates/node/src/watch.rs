@@ -1,7 +1,7 @@
 //! Remotes that are folders or files, kept up to date while the service runs: when something changes there, when something
 //! changes here, and every minute, because neither events nor network shares can be relied on.
 
-use crate::carry::{Carrier, sync_place};
+use crate::carry::{Carrier, Errand, sync_place};
 use crate::home::{Heard, Node};
 use cairn_sync::ExchangeSetup;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -50,8 +50,9 @@ pub(crate) async fn watch_remotes(node: &Arc<Node>) {
 fn watcher(place: &Carrier, news: &Arc<Notify>) -> Option<RecommendedWatcher> {
     let news = news.clone();
     let told = move |event: notify::Result<notify::Event>| {
-        // Reading is no news: this program's own visits would never end.
-        if event.is_ok_and(|e| !matches!(e.kind, notify::EventKind::Access(_))) {
+        // Reading is no news, nor is what is still being written: this program's own visits would never end.
+        let temporary = |p: &PathBuf| p.extension().is_some_and(|e| e == "part");
+        if event.is_ok_and(|e| !matches!(e.kind, notify::EventKind::Access(_)) && !e.paths.iter().all(temporary)) {
             news.notify_one();
         }
     };
@@ -70,7 +71,8 @@ async fn visit_one(node: &Arc<Node>, name: &str, place: Carrier, states: &mut BT
     let done = tokio::task::spawn_blocking(move || {
         let number = of.store().next_sync()?;
         let setup = ExchangeSetup { pull: true, push: true, ..ExchangeSetup::default() };
-        let row = sync_place(&of, &typed, &place, &setup, number, &|_| {})?;
+        let errand = Errand { typed: &typed, place: &place, setup: &setup, number, unasked: true };
+        let row = sync_place(&of, &errand, &|_| {})?;
         if row["received"]["batches"].as_u64().unwrap_or(0) > 0 {
             of.store().note_sync(number)?;
         }

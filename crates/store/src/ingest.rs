@@ -43,6 +43,25 @@ pub struct Ingested {
     pub stats: IngestStats,
     /// Last batch of each feed among the chunks that are held now, by the names of the frontier.
     pub tips: Vec<Tip>,
+    /// Every batch of the chunks that is held now, in order.
+    pub placed: Vec<Placed>,
+}
+
+/// A batch that came in a chunk and is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Which of the chunks given.
+    pub input: usize,
+    /// Number of its chain.
+    pub chain: u32,
+    /// Author.
+    pub device: DeviceId,
+    /// Feed (as its header says it), number and hash.
+    pub tip: Tip,
+    /// Changes in it.
+    pub changes: u32,
+    /// Author's clock, milliseconds.
+    pub wall_ms: i64,
 }
 
 impl IngestStats {
@@ -78,6 +97,8 @@ enum Unsealed {
 
 /// A chunk whose seal held.
 struct Opened {
+    /// Which of the chunks given it came in.
+    input: usize,
     chunk: Vec<u8>,
     batch: Batch,
 }
@@ -95,13 +116,24 @@ impl Store {
     /// Takes chunks in the order of their feeds, as one durable transaction. What fails before it can be held is
     /// dropped and counted; what is held is judged and, if accepted, applied. `sync` records which observations changed.
     pub fn ingest(&mut self, chunks: Vec<Vec<u8>>, sync: Option<u32>) -> Result<Ingested, StoreError> {
+        self.take_in(chunks, sync, false)
+    }
+
+    /// The same for chunks from a mailbox, where nobody vouches for who put them there: batches of an author whom no operation let in
+    /// count as gaps. On a link the control log comes first.
+    pub fn ingest_mail(&mut self, chunks: Vec<Vec<u8>>, sync: Option<u32>) -> Result<Ingested, StoreError> {
+        self.take_in(chunks, sync, true)
+    }
+
+    fn take_in(&mut self, chunks: Vec<Vec<u8>>, sync: Option<u32>, known_authors: bool) -> Result<Ingested, StoreError> {
         let mut stats = IngestStats::default();
         let mem = &self.mem;
         let mut opened = Vec::with_capacity(chunks.len());
         let seed: [u8; 32] = self.entropy.bytes();
-        for unsealed in parallel(chunks, |chunk| open_all(mem, chunk, &seed)).into_iter().flatten() {
+        let unsealed = parallel(chunks, |chunk| open_all(mem, chunk, &seed));
+        for (input, unsealed) in unsealed.into_iter().enumerate().flat_map(|(n, all)| all.into_iter().map(move |u| (n, u))) {
             match unsealed {
-                Unsealed::Open(chunk) => opened.push(*chunk),
+                Unsealed::Open(chunk) => opened.push(Opened { input, ..*chunk }),
                 Unsealed::NoKey => stats.gaps += 1,
                 Unsealed::Foreign => stats.dropped += 1,
             }
@@ -114,8 +146,9 @@ impl Store {
         let touched_configuration = verified.iter().flatten().any(|v| v.opened.batch.header.items.iter().any(configuration));
         stats.dropped += verified.iter().filter(|v| v.is_none()).count() as u64;
         let own = self.mem.feeds[self.mem.own_feed as usize].id;
-        let (tips, own_grew) = self.write(|t, mem, ctx| {
+        let (tips, own_grew, placed) = self.write(|t, mem, ctx| {
             let mut last = BTreeMap::new();
+            let mut placed = Vec::new();
             let mut own_grew = false;
             for v in verified.into_iter().flatten() {
                 let header = &v.opened.batch.header;
@@ -125,14 +158,22 @@ impl Store {
                     crate::local::cut(t, mem, ctx, 0)?;
                     own_grew = true;
                 }
-                let (seq, hash) = (v.opened.batch.header.seq, v.opened.batch.hash);
+                if known_authors && v.device.is_some_and(|d| !mem.control.has_grant(&d)) {
+                    stats.gaps += 1;
+                    continue;
+                }
+                let (seq, hash) = (header.seq, v.opened.batch.hash);
+                let (input, tip) = (v.opened.input, Tip { feed: header.feed, seq, hash });
+                let (changes, wall_ms) = (v.opened.batch.hashes.len() as u32, header.wall_ms);
                 if let Some(chain) = hold(t, mem, v, sync, &mut stats)? {
                     last.insert(chain, (seq, hash));
+                    let device = mem.feeds[chain as usize].device;
+                    placed.push(Placed { input, chain, device, tip, changes, wall_ms });
                 }
             }
             let tip = |(chain, (seq, hash))| Ok(Tip { feed: chain_name(t, mem, chain)?, seq, hash });
             let tips: Result<Vec<Tip>, StoreError> = last.into_iter().map(tip).collect();
-            Ok((tips?, own_grew))
+            Ok((tips?, own_grew, placed))
         })?;
         if own_grew {
             self.start_incarnation()?;
@@ -140,7 +181,7 @@ impl Store {
         if touched_configuration {
             self.reload_configuration()?;
         }
-        Ok(Ingested { stats, tips })
+        Ok(Ingested { stats, tips, placed })
     }
 
     /// `true` if the key that a chunk is sealed under is here.
@@ -199,11 +240,14 @@ fn open_all(mem: &Mem, chunk: Vec<u8>, seed: &[u8; 32]) -> Vec<Unsealed> {
     };
     let Some(key) = mem.epochs.get(&epoch) else { return vec![Unsealed::NoKey] };
     let Ok(batches) = open_pack(&mem.project, key, &chunk) else { return vec![Unsealed::Foreign] };
+    if batches.windows(2).any(|w| w[0].header.feed != w[1].header.feed) {
+        return vec![Unsealed::Foreign];
+    }
     let again = |batch: Batch| {
         let mut nonce = [0; 24];
         blake3::Hasher::new_keyed(seed).update(&batch.hash.0).finalize_xof().fill(&mut nonce);
         match seal(&mem.project, ChunkKind::Batch, key, &nonce, &batch.encode()) {
-            Ok(chunk) => Unsealed::Open(Box::new(Opened { chunk, batch })),
+            Ok(chunk) => Unsealed::Open(Box::new(Opened { input: 0, chunk, batch })),
             Err(_) => Unsealed::Foreign,
         }
     };
@@ -218,7 +262,7 @@ fn open_one(mem: &Mem, chunk: Vec<u8>) -> Unsealed {
     let Some(key) = key else { return Unsealed::NoKey };
     let batch = open(&mem.project, key, &chunk).ok().and_then(|body| Batch::decode(&mem.project, &body).ok());
     match batch.filter(|b| b.payload.is_some()) {
-        Some(batch) => Unsealed::Open(Box::new(Opened { chunk, batch })),
+        Some(batch) => Unsealed::Open(Box::new(Opened { input: 0, chunk, batch })),
         None => Unsealed::Foreign,
     }
 }

@@ -26,7 +26,7 @@ pub use error::StoreError;
 pub use feeds::{FeedRow, Run, Verdict};
 pub use files::{StoreFiles, create_file, open_file};
 pub use govern::Removal;
-pub use ingest::{IngestStats, Ingested};
+pub use ingest::{IngestStats, Ingested, Placed};
 pub use judge::SetApart;
 pub use local::{ImportRow, ImportStats, RowRefusal};
 pub use mail::Mail;

@@ -81,7 +81,7 @@ impl OpenBatch {
     }
 
     /// Time of the last change, for a cut that no person asked for.
-    fn last_ms(&self) -> i64 {
+    pub fn last_ms(&self) -> i64 {
         self.changes.last().and_then(|c| Change::parse(&c.bytes).ok()).map_or(0, |c| c.time_ms)
     }
 

@@ -14,6 +14,8 @@ use cairn_trust::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Control operations taken from one mailbox at once: as many as a link takes.
+const CONTROL_OPS: usize = 65_536;
 /// Bytes of control operations put into one chunk.
 const CONTROL_CHUNK_BYTES: usize = 256 << 10;
 
@@ -26,7 +28,9 @@ pub struct Mail {
     pub ops: Vec<[u8; 16]>,
     /// For whom keys of which epoch are in them.
     pub boxed: Vec<(EpochId, Vec<[u8; 8]>)>,
-    /// Chunks whose read key is not here.
+    /// Manifests of others: a help to read in order, not believed.
+    pub unproved: Vec<Manifest>,
+    /// Chunks whose read key, and operations and manifests whose ground is not here yet: they count once that is.
     pub sealed: u64,
     /// This device belongs, as far as the operations tell.
     pub belongs: bool,
@@ -47,8 +51,13 @@ pub(crate) struct Reader {
     receipts: Vec<(Receipt, Vec<u8>)>,
     boxed: Vec<(EpochId, Vec<[u8; 8]>)>,
     asks: Vec<Vec<u8>>,
+    /// Discovery key by the epoch it came with.
+    found: Vec<(EpochId, [u8; 32])>,
     sealed: u64,
 }
+
+/// Boxes tried in one reading, however many lie there.
+const BOXES_TRIED: usize = 8 * limits::READERS;
 
 fn short(hash: &ControlHash) -> [u8; 16] {
     let mut out = [0; 16];
@@ -60,46 +69,53 @@ impl Reader {
     pub fn new(log: Log, ring: &Keyring) -> Self {
         let keys = ring.keys.iter().map(|k| (k.id(), k.clone())).collect();
         let (ops, manifests, receipts, boxed, asks) = Default::default();
-        Self { project: log.project(), log, keys, discovery: ring.discovery, ops, manifests, receipts, boxed, asks, sealed: 0 }
+        let (project, discovery, found) = (log.project(), ring.discovery, Vec::new());
+        Self { project, log, keys, discovery, ops, manifests, receipts, boxed, asks, found, sealed: 0 }
     }
 
     /// Opens what can be opened. A keys chunk may hold what the next one needs, so it goes round until nothing more opens.
     pub fn read(&mut self, chunks: &[Vec<u8>], device: &cairn_trust::DeviceKeys) {
-        let mut left: Vec<&Vec<u8>> = chunks.iter().filter(|c| chunk_kind(c).is_ok()).collect();
-        left.sort_by_key(|c| chunk_kind(c).map_or(true, |(kind, _)| kind != ChunkKind::Keys as u8));
+        let is_keys = |c: &[u8]| chunk_kind(c).is_ok_and(|(kind, _)| kind == ChunkKind::Keys as u8);
+        let (boxes, mut left): (Vec<&Vec<u8>>, Vec<&Vec<u8>>) = chunks.iter().filter(|c| chunk_kind(c).is_ok()).partition(|c| is_keys(c));
+        let mut tries = BOXES_TRIED;
+        // The box for this device needs no other key, so each is tried once.
+        let mut boxes: Vec<&Vec<u8>> = boxes.into_iter().filter(|chunk| !self.read_keys(chunk, Some(device), &mut tries)).collect();
         loop {
-            let before = left.len();
-            left.retain(|chunk| !self.read_one(chunk, device));
-            if left.is_empty() || left.len() == before {
+            let before = left.len() + boxes.len();
+            boxes.retain(|chunk| !self.read_keys(chunk, None, &mut tries));
+            left.retain(|chunk| !self.read_one(chunk));
+            if left.len() + boxes.len() == before {
                 break;
             }
         }
-        self.sealed = left
-            .iter()
-            .filter(|c| chunk_kind(c).is_ok_and(|(kind, _)| kind != ChunkKind::Ask as u8 && kind != ChunkKind::Keys as u8))
-            .count() as u64;
-        let mut waiting: Vec<ControlOp> = self.ops.values().cloned().collect();
+        self.sealed = left.len() as u64 + self.admit();
+        let named = epochs_of(&self.log);
+        if self.discovery == [0; 32] {
+            // A stranger's keys chunk may open as well as any; only epochs of the log count.
+            self.discovery = self.found.iter().find(|(epoch, _)| named.contains(epoch)).map_or([0; 32], |(_, key)| *key);
+        }
+    }
+
+    /// Admits what can be; gives how many operations wait for others.
+    fn admit(&mut self) -> u64 {
+        let mut waiting: Vec<ControlOp> = self.ops.values().take(CONTROL_OPS).cloned().collect();
         loop {
             let before = waiting.len();
             waiting.retain(|op| matches!(self.log.admit(op.clone()), Err(cairn_trust::Refusal::Parents)));
             if waiting.is_empty() || waiting.len() == before {
-                break;
+                return (waiting.len() + self.ops.len().saturating_sub(CONTROL_OPS)) as u64;
             }
         }
     }
 
     /// `true` if nothing more can come of this chunk.
-    fn read_one(&mut self, chunk: &[u8], device: &cairn_trust::DeviceKeys) -> bool {
+    fn read_one(&mut self, chunk: &[u8]) -> bool {
         let Ok((kind, epoch)) = chunk_kind(chunk) else { return true };
-        let key = self.keys.get(&epoch).cloned();
-        if kind == ChunkKind::Keys as u8 {
-            return self.read_keys(chunk, device, key.as_ref());
-        }
         if kind == ChunkKind::Ask as u8 {
             self.asks.push(chunk.to_vec());
             return true;
         }
-        let Some(key) = key else { return false };
+        let Some(key) = self.keys.get(&epoch).cloned() else { return false };
         if kind == ChunkKind::Control as u8 {
             self.ops.extend(open_control(&self.project, &key, chunk).unwrap_or_default().into_iter().map(|op| (op.hash, op)));
         } else if let Ok(body) = open(&self.project, &key, chunk) {
@@ -114,12 +130,20 @@ impl Reader {
         true
     }
 
-    fn read_keys(&mut self, chunk: &[u8], device: &cairn_trust::DeviceKeys, known: Option<&EpochKey>) -> bool {
+    /// With the key of its epoch, else by the box for `device`, as long as there are `tries`.
+    fn read_keys(&mut self, chunk: &[u8], device: Option<&cairn_trust::DeviceKeys>, tries: &mut usize) -> bool {
         let Ok(shape) = read_keys_chunk(chunk) else { return true };
-        let Some(got) = open_readers(&self.project, &shape, device, known) else { return false };
-        if self.discovery == [0; 32] {
-            self.discovery = got.ring.discovery;
-        }
+        let known = self.keys.get(&shape.epoch).cloned();
+        let got = match (known, device) {
+            (Some(key), _) => open_readers(&self.project, &shape, None, Some(&key)),
+            (None, Some(device)) if *tries >= shape.boxes() => {
+                *tries -= shape.boxes();
+                open_readers(&self.project, &shape, Some(device), None)
+            }
+            _ => None,
+        };
+        let Some(got) = got else { return false };
+        self.found.push((shape.epoch, got.ring.discovery));
         // Whoever made it may have lacked keys that others have: what counts is what is in it.
         self.boxed.extend(got.ring.keys.iter().map(|k| (k.id(), got.readers.clone())));
         self.keys.extend(got.ring.keys.into_iter().map(|k| (k.id(), k)));
@@ -166,14 +190,17 @@ impl Store {
             self.keep_mail(&reader, now_ms)?;
         }
         let membership = if keep { self.membership() } else { Arc::new(evaluate(&reader.log)) };
-        let me = self.mem.device;
-        let belongs = if keep { self.still_in().is_ok() } else { !membership.former.contains_key(&me) };
-        reader.manifests.retain(|m| membership.members.contains_key(&m.device));
+        let belongs = membership.members.contains_key(&self.mem.device) && (!keep || self.still_in().is_ok());
+        let (manifests, unproved): (Vec<_>, Vec<_>) =
+            reader.manifests.into_iter().partition(|m| membership.members.contains_key(&m.device));
+        // What its writer may say is told by operations that are still on their way.
+        let unknown = unproved.iter().filter(|m| !membership.former.contains_key(&m.device)).count() as u64;
         Ok(Mail {
-            ops: reader.ops.keys().map(short).collect(),
-            manifests: reader.manifests,
+            ops: reader.ops.values().filter(|op| reader.log.contains(&op.hash)).map(|op| short(&op.hash)).collect(),
+            manifests,
+            unproved,
             boxed: reader.boxed,
-            sealed: reader.sealed,
+            sealed: reader.sealed + unknown,
             belongs,
             new_ops: (self.mem.control.len() - before) as u64,
             membership,
@@ -183,13 +210,13 @@ impl Store {
     fn keep_mail(&mut self, reader: &Reader, now_ms: i64) -> Result<(), StoreError> {
         let keys: Vec<EpochKey> = reader.named_keys().into_iter().filter(|k| !self.mem.epochs.contains_key(&k.id())).collect();
         let ops: Vec<ControlOp> = reader.ops().filter(|op| !self.mem.control.contains(&op.hash)).cloned().collect();
-        let joins = ops.iter().any(|op| matches!(op.body, OpBody::Join(_)));
         if !keys.is_empty() {
             // The batches that waited for them are sent again: they were never held.
             self.write(|t, mem, ctx| learn(t, mem, ctx, keys))?;
         }
-        let added = self.add_control(&ops)?;
-        if joins && added.new > 0 {
+        self.add_control(&ops)?;
+        let log = &self.mem.control;
+        if ops.iter().any(|op| matches!(op.body, OpBody::Join(_)) && log.contains(&op.hash)) {
             self.build_on_joins()?;
         }
         for (receipt, bytes) in &reader.receipts {
@@ -218,9 +245,18 @@ impl Store {
         Ok(())
     }
 
-    /// The key to seal what goes into a mailbox under: that of new batches, else the newest here.
+    /// The key to seal what goes into a mailbox under: that of new batches.
     pub(crate) fn mail_key(&self) -> Result<EpochKey, StoreError> {
-        self.mem.epoch_key().or(self.mem.ring.keys.last()).cloned().ok_or(StoreError::NoKeys)
+        self.mem.epoch_key().cloned().ok_or(StoreError::NoKeys)
+    }
+
+    /// Before something is written into a mailbox: there is a read key that nobody knows who should not. `false` if there is none and
+    /// this device may not make one.
+    pub fn may_mail(&mut self) -> Result<bool, StoreError> {
+        if self.mem.epoch_key().is_none() {
+            self.write(crate::control::ensure_epoch)?;
+        }
+        Ok(self.mem.epoch_key().is_some())
     }
 
     fn seal_mail(&mut self, kind: ChunkKind, body: &[u8]) -> Result<Vec<u8>, StoreError> {
@@ -279,24 +315,29 @@ impl Store {
         Ok(chunks)
     }
 
-    /// Each operation goes under the read key before it: a removal is readable to the device it removes, what comes after is not.
+    /// A removal, and what it builds on, goes under the read key before it: the device it removes can read it. All else goes under the
+    /// newest key, which those who left do not have.
     fn by_epoch_before(&self, have: &BTreeSet<[u8; 16]>) -> Result<Vec<(EpochKey, Vec<Vec<u8>>)>, StoreError> {
         let log = &self.mem.control;
-        let minted: Vec<(ControlHash, &EpochKey)> = log
-            .ops()
-            .filter_map(|op| match &op.body {
-                OpBody::Epoch(e) => Some((op.hash, self.mem.epochs.get(&e.id)?)),
+        let newest = self.mail_key()?;
+        let first = log.genesis().and_then(|g| self.mem.epochs.get(&g.epoch?)).or(self.mem.ring.keys.first()).unwrap_or(&newest);
+        let mut before: BTreeMap<ControlHash, &EpochKey> = BTreeMap::new();
+        for removal in log.ops().filter(|op| matches!(op.body, OpBody::Remove(_))) {
+            let ancestry = log.ancestry(&removal.hash);
+            let minted = ancestry.iter().rev().find_map(|op| match &op.body {
+                OpBody::Epoch(e) => self.mem.epochs.get(&e.id),
                 _ => None,
-            })
-            .collect();
-        let first = self.mem.ring.keys.first().ok_or(StoreError::NoKeys)?;
-        let first = log.genesis().and_then(|g| self.mem.epochs.get(&g.epoch?)).unwrap_or(first);
+            });
+            for op in ancestry {
+                before.entry(op.hash).or_insert(minted.unwrap_or(first));
+            }
+        }
         let mut groups: Vec<(EpochKey, Vec<Vec<u8>>)> = Vec::new();
         for op in self.ops_lacking(have) {
-            let before = minted.iter().rev().find(|(at, _)| log.sees(&op.parents, at)).map_or(first, |(_, key)| *key);
-            match groups.iter_mut().find(|(key, _)| key == before) {
+            let under = before.get(&op.hash).copied().unwrap_or(&newest);
+            match groups.iter_mut().find(|(key, _)| key == under) {
                 Some((_, ops)) => ops.push(op.bytes.clone()),
-                None => groups.push((before.clone(), vec![op.bytes.clone()])),
+                None => groups.push((under.clone(), vec![op.bytes.clone()])),
             }
         }
         Ok(groups)

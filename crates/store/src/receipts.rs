@@ -47,12 +47,21 @@ impl Store {
     /// Keeps a receipt whose signature held, if it is newer than what is here.
     pub fn keep_receipt(&mut self, receipt: &Receipt, bytes: &[u8]) -> Result<(), StoreError> {
         let known = self.receipts()?.into_iter().find(|r| r.device == receipt.device);
-        let newer = known.is_none_or(|k| k.incarnation != receipt.incarnation || k.counter < receipt.counter);
-        if !newer || receipt.device == self.mem.device {
+        let key = format!("superseded {}", receipt.device);
+        let mut past = self.view()?.meta.get(&key[..])?.map(|b| b.value().to_vec()).unwrap_or_default();
+        // Mailboxes hold receipts of a device as it was before it was restored: they vouch for a disk that may be gone.
+        let superseded = past.as_chunks::<16>().0.contains(&receipt.incarnation);
+        let newer = known.as_ref().is_none_or(|k| k.incarnation != receipt.incarnation || k.counter < receipt.counter);
+        if !newer || superseded || receipt.device == self.mem.device {
             return Ok(());
         }
+        let replaced = known.map(|k| k.incarnation).filter(|i| *i != receipt.incarnation);
+        past.extend(replaced.into_iter().flatten());
         self.write(|t, _, _| {
             t.receipts.insert(&receipt.device.0, bytes)?;
+            if replaced.is_some() {
+                t.meta.insert(&key[..], &past[..])?;
+            }
             Ok(())
         })
     }

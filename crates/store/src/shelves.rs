@@ -64,18 +64,22 @@ impl Store {
             if f.seq < f.base {
                 continue;
             }
-            let mut covered: Vec<(u64, u64)> = Vec::new();
+            let (mut covered, mut sure): (Vec<(u64, u64)>, Vec<(u64, u64)>) = Default::default();
             for (at, (from, tip)) in runs.iter().enumerate().filter(|(_, (_, tip))| tip.feed == f.id) {
-                if let Some(end) = self.end_on(&v, n, *tip)?.filter(|end| from <= end) {
-                    if end == tip.seq && *from >= f.base {
-                        used.insert(at);
-                    }
-                    covered.push(((*from).max(f.base), end));
+                let Some((end, proved)) = self.end_on(&v, n, *tip)?.filter(|(end, _)| from <= end) else { continue };
+                let span = ((*from).max(f.base), end);
+                covered.push(span);
+                if proved {
+                    sure.push(span);
+                }
+                if proved && end == tip.seq && *from >= f.base {
+                    used.insert(at);
                 }
             }
             covered.sort_unstable();
+            sure.sort_unstable();
             let covered = merge(&covered);
-            for (from, end) in &covered {
+            for (from, end) in &merge(&sure) {
                 joined.push((
                     *from,
                     Tip { feed: f.id, seq: *end, hash: BatchHash(v.hash_at(n, *end)?.ok_or(StoreError::Damaged("batch hash"))?) },
@@ -96,24 +100,41 @@ impl Store {
         Ok((out, joined))
     }
 
-    /// How far a run that ends with `tip` reaches along chain `n`; `None` if it is of another branch.
-    fn end_on(&self, v: &View, n: u32, tip: Tip) -> Result<Option<u64>, StoreError> {
+    /// What is not in a batch yet, as it would go into a mailbox.
+    pub fn open_lot(&self) -> Option<Uncovered> {
+        let (changes, bytes) = (self.mem.open.changes.len() as u64, self.mem.open.bytes as u64);
+        let own = &self.mem.feeds[self.mem.own_feed as usize];
+        let at = self.mem.open.last_ms();
+        let tip = Tip { feed: own.id, seq: own.seq + 1, hash: BatchHash([0; 32]) };
+        (changes > 0).then_some(Uncovered {
+            chain: self.mem.own_feed,
+            device: own.device,
+            from: tip.seq,
+            tip,
+            changes,
+            bytes,
+            wall_ms: (at, at),
+        })
+    }
+
+    /// How far a run that ends with `tip` reaches along chain `n`, and whether its end is here; `None` if it is of another branch.
+    fn end_on(&self, v: &View, n: u32, tip: Tip) -> Result<Option<(u64, bool)>, StoreError> {
         let f = &self.mem.feeds[n as usize];
         if (f.base..=f.seq).contains(&tip.seq) {
-            return Ok((v.hash_at(n, tip.seq)? == Some(tip.hash.0)).then_some(tip.seq));
+            return Ok((v.hash_at(n, tip.seq)? == Some(tip.hash.0)).then_some((tip.seq, true)));
         }
-        // Ahead of what is here: of a feed without branches it can only be this one.
+        // Ahead of what is here: of a feed without branches it is most likely this one. Of the own feed it is a copy of this device.
         let alone = self.mem.feeds.iter().filter(|o| o.id == f.id).count() == 1;
-        if tip.seq > f.seq && alone {
-            return Ok(Some(f.seq));
+        if tip.seq > f.seq && alone && f.device != self.mem.device {
+            return Ok(Some((f.seq, false)));
         }
         // On a branch that leaves this chain: the part before is here.
         for (c, child) in self.mem.feeds.iter().enumerate() {
             if let Some((parent, at)) = child.parent
                 && parent == n
-                && self.end_on(v, c as u32, tip)?.is_some()
+                && let Some((_, proved)) = self.end_on(v, c as u32, tip)?
             {
-                return Ok(Some(at));
+                return Ok(Some((at, proved)));
             }
         }
         Ok(None)

@@ -3,12 +3,13 @@
 mod calls;
 mod known;
 
-pub use calls::{ExchangeSetup, Lack, Listed, Made, MailAnswer, MailEffect, MailEvent, MailRequest, Taken};
+pub use calls::{ExchangeSetup, Lack, Listed, Made, MailAnswer, MailEffect, MailEvent, MailRequest, PlacedBatch, Shown, Taken};
 pub use known::{Known, Lot, Memory, Run};
 
 use crate::{Progress, limits};
 use cairn_model::{ChunkHash, DeviceId};
-use cairn_trust::{ChunkKind, Piece, Shelf, Tip};
+use cairn_trust::limits::LEAST_BATCH_BYTES;
+use cairn_trust::{ChunkKind, Manifest, Piece, Shelf, Tip};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What an exchange did, or would do.
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub struct Outcome {
     /// By author: all that lies there, as its manifests tell.
     pub all: Vec<Lot>,
-    /// Its tips, and those of what its readers are taken to hold.
+    /// Tips of what a reader of it holds, with what it is taken to hold anyway.
     pub holds: Vec<Tip>,
     /// Writers of those manifests, and when by their clocks.
     pub writers: Vec<(DeviceId, i64)>,
@@ -42,8 +43,8 @@ pub struct Outcome {
     pub sealed: u64,
     /// Control operations that were new here.
     pub new_ops: u64,
-    /// This device does not belong any more: nothing was exchanged.
-    pub removed: bool,
+    /// This device does not belong (any more): nothing was exchanged.
+    pub shut_out: bool,
     /// Something was added.
     pub wrote: bool,
     /// Everything was taken that there was: the step before writing is complete.
@@ -80,17 +81,26 @@ pub struct Exchange {
     before: Memory,
     memory: Memory,
     next_cursor: Vec<u8>,
+    mend: bool,
+    /// Not all that is about the project was read: too little is known to add anything.
+    starved: bool,
     entries: BTreeMap<[u8; 16], Listed>,
+    order: Vec<[u8; 16]>,
     about: Vec<Vec<u8>>,
     shelves: Vec<Shelf>,
     queue: VecDeque<ChunkHash>,
     asked: Vec<ChunkHash>,
-    /// Chunks no manifest tells about, and those of them that found no place yet.
+    /// Chunks no member's manifest tells about, and those of them that found no place yet.
     unlisted: Vec<ChunkHash>,
     again: Vec<ChunkHash>,
+    /// What they turned out to hold: listed anew.
+    relisted: Vec<(u32, Shelf)>,
+    /// Names and bytes of what the store is taking.
+    persisting: Vec<(ChunkHash, u64)>,
     pass: u8,
     held_in_pass: u64,
     gaps_in_pass: u64,
+    trouble_in_pass: bool,
     lacks: VecDeque<Lack>,
     /// Next batch of the first of `lacks`.
     next: u64,
@@ -99,11 +109,14 @@ pub struct Exchange {
 }
 
 /// Passes over what found no place: each brings what the one before needed.
-const PASSES: u8 = 8;
+const PASSES: u8 = 64;
+/// Passes that are made although the one before brought nothing: for branches, and for copies of what was damaged.
+const STUBBORN_PASSES: u8 = 3;
 
-fn is_about(kind: u8) -> bool {
+/// Place in the order in which what is about the project is read; `None` for batches and what is newer than this version.
+fn about(kind: u8) -> Option<usize> {
     use ChunkKind::{Ask, Control, Keys, Manifest, Receipt};
-    [Receipt, Control, Keys, Manifest, Ask].iter().any(|k| *k as u8 == kind)
+    [Keys, Control, Manifest, Ask, Receipt].iter().position(|k| *k as u8 == kind)
 }
 
 fn is_batches(kind: u8) -> bool {
@@ -114,28 +127,37 @@ impl Exchange {
     /// Begins one.
     pub fn start(setup: ExchangeSetup) -> (Self, MailEffect) {
         let memory = setup.memory.clone();
+        let dry_run = setup.dry_run;
+        let cursor = memory.cursor.clone();
         let exchange = Self {
             setup,
-            stage: Stage::Preparing,
+            stage: if dry_run { Stage::Listing } else { Stage::Preparing },
             before: memory.clone(),
             memory,
             next_cursor: Vec::new(),
+            mend: false,
+            starved: false,
             entries: BTreeMap::new(),
+            order: Vec::new(),
             about: Vec::new(),
             shelves: Vec::new(),
             queue: VecDeque::new(),
             asked: Vec::new(),
             unlisted: Vec::new(),
             again: Vec::new(),
+            relisted: Vec::new(),
+            persisting: Vec::new(),
             pass: 0,
             held_in_pass: 0,
             gaps_in_pass: 0,
+            trouble_in_pass: false,
             lacks: VecDeque::new(),
             next: 0,
             added: Vec::new(),
             outcome: Outcome::default(),
         };
-        (exchange, MailEffect::Store(MailRequest::Prepare))
+        let first = if dry_run { MailEffect::List(cursor) } else { MailEffect::Store(MailRequest::Prepare) };
+        (exchange, first)
     }
 
     /// Numbers so far.
@@ -155,7 +177,7 @@ impl Exchange {
                 self.stage = Stage::Listing;
                 MailEffect::List(self.memory.cursor.clone())
             }
-            (Stage::Listing, MailEvent::Listed(entries, cursor, start_over)) => self.on_listed(entries, cursor, start_over),
+            (Stage::Listing, MailEvent::Listed(shown)) => self.on_listed(shown),
             (Stage::About, MailEvent::Read(chunks)) => {
                 let sound = self.sound(chunks);
                 self.about.extend(sound);
@@ -164,14 +186,21 @@ impl Exchange {
             (Stage::Taking, MailEvent::Answer(MailAnswer::Taken(taken))) => self.on_taken(*taken),
             (Stage::Sorting, MailEvent::Answer(MailAnswer::Wanted(firsts))) => self.on_wanted(&firsts),
             (Stage::Fetching, MailEvent::Read(chunks)) => {
+                let lost = self.outcome.lost;
                 let sound = self.sound(chunks);
-                self.outcome.progress.received_bytes += sound.iter().map(|c| c.len() as u64).sum::<u64>();
+                self.trouble_in_pass |= self.outcome.lost > lost;
+                self.persisting = sound.iter().map(|c| (ChunkHash::of(c), c.len() as u64)).collect();
                 if sound.is_empty() { self.fetch() } else { MailEffect::Store(MailRequest::Persist(sound)) }
             }
-            (Stage::Fetching, MailEvent::Answer(MailAnswer::Persisted { held, gaps, dropped })) => self.on_persisted(held, gaps, dropped),
-            (Stage::Owing, MailEvent::Answer(MailAnswer::Done)) => self.look(),
-            (Stage::Looking, MailEvent::Answer(MailAnswer::Lacking(lacks, known, ops, boxes))) => {
-                self.on_lacking(lacks, known, ops + boxes)
+            (Stage::Fetching, MailEvent::Answer(MailAnswer::Persisted { held, gaps, dropped, placed })) => {
+                self.on_persisted(held, gaps, dropped, &placed)
+            }
+            (Stage::Owing, MailEvent::Answer(MailAnswer::Done)) => {
+                self.stage = Stage::Fetching;
+                self.fetch()
+            }
+            (Stage::Looking, MailEvent::Answer(MailAnswer::Lacking(lacks, known, others, may_write))) => {
+                self.on_lacking(lacks, known, others, may_write)
             }
             (Stage::First, MailEvent::Answer(MailAnswer::Composed(chunks))) => MailEffect::Add(chunks),
             (Stage::First | Stage::Loading, MailEvent::Added) => self.load(),
@@ -193,15 +222,21 @@ impl Exchange {
         }
     }
 
-    fn on_listed(&mut self, entries: Vec<Listed>, cursor: Vec<u8>, start_over: bool) -> MailEffect {
-        if start_over {
+    fn on_listed(&mut self, shown: Shown) -> MailEffect {
+        if shown.start_over {
             self.memory.known = Known::default();
         }
         self.memory.known.base.extend(self.setup.base.iter().copied());
-        self.next_cursor = cursor;
-        self.entries = entries.into_iter().map(|e| (e.name.short(), e)).collect();
-        let about = self.entries.values().filter(|e| is_about(e.kind));
-        self.queue = about.map(|e| e.name).collect();
+        (self.next_cursor, self.mend) = (shown.cursor, shown.mend);
+        for entry in shown.entries {
+            if self.entries.insert(entry.name.short(), entry).is_none() {
+                self.order.push(entry.name.short());
+            }
+        }
+        let mut about: Vec<(usize, ChunkHash)> =
+            self.order.iter().filter_map(|n| self.entries.get(n)).filter_map(|e| Some((about(e.kind)?, e.name))).collect();
+        about.sort_by_key(|(place, _)| *place);
+        self.queue = about.into_iter().map(|(_, name)| name).collect();
         self.stage = Stage::About;
         self.read_about()
     }
@@ -209,17 +244,17 @@ impl Exchange {
     fn read_about(&mut self) -> MailEffect {
         let read: usize = self.about.iter().map(Vec::len).sum();
         if read > limits::ABOUT_BYTES {
-            self.outcome.sealed += self.queue.len() as u64;
+            let receipt = |name: &ChunkHash| self.entries.get(&name.short()).is_some_and(|e| e.kind == ChunkKind::Receipt as u8);
+            let others = self.queue.iter().filter(|name| !receipt(name)).count() as u64;
+            self.outcome.sealed += others;
+            self.starved = others > 0;
             self.queue.clear();
         }
-        match self.portion() {
-            Some(names) => MailEffect::Read(names),
-            None if self.about.is_empty() => self.on_taken(Taken { belongs: true, ..Taken::default() }),
-            None => {
-                self.stage = Stage::Taking;
-                MailEffect::Store(MailRequest::Take(std::mem::take(&mut self.about), !self.setup.dry_run))
-            }
+        if let Some(names) = self.portion() {
+            return MailEffect::Read(names);
         }
+        self.stage = Stage::Taking;
+        MailEffect::Store(MailRequest::Take(std::mem::take(&mut self.about), !self.setup.dry_run))
     }
 
     /// The next names of the queue that fit one read.
@@ -250,7 +285,7 @@ impl Exchange {
         self.outcome.sealed += taken.sealed;
         self.outcome.new_ops = taken.new_ops;
         if !taken.belongs {
-            self.outcome.removed = true;
+            self.outcome.shut_out = true;
             self.stage = Stage::Done;
             return MailEffect::Done;
         }
@@ -260,37 +295,64 @@ impl Exchange {
         }
         let mut told = BTreeSet::new();
         for manifest in taken.manifests {
-            let new = manifest.base.iter().filter(|t| !self.memory.known.base.contains(t)).copied().collect::<Vec<_>>();
-            self.memory.known.base.extend(new);
+            if self.setup.for_readers {
+                let new: Vec<Tip> = manifest.base.iter().filter(|t| !self.memory.known.base.contains(t)).copied().collect();
+                self.memory.known.base.extend(new);
+            }
             self.outcome.writers.push((manifest.device, manifest.made_ms));
             for shelf in manifest.shelves {
-                if let Some(shelf) = self.present(shelf) {
-                    told.extend(shelf.pieces.iter().map(|p| p.chunk));
-                    self.memory.known.add(shelf.from, shelf.tip);
-                    let (_, lot) = self.pieces_from(&shelf, shelf.from);
-                    Lot::gather(&mut self.outcome.all, lot);
-                    self.shelves.push(shelf);
-                }
+                let Some(shelf) = self.present(shelf) else { continue };
+                told.extend(shelf.pieces.iter().map(|p| p.chunk));
+                self.memory.known.add(shelf.from, shelf.tip);
+                let (_, lot) = self.pieces_from(&shelf, shelf.from);
+                Lot::gather(&mut self.outcome.all, lot);
+                self.shelves.push(shelf);
             }
         }
         self.shelves.sort_by_key(|s| (s.feed(), s.from, s.tip));
         self.shelves.dedup();
-        self.outcome.holds = self.memory.known.runs.iter().map(|r| r.tip).chain(self.memory.known.base.iter().copied()).collect();
+        self.outcome.holds = self.holds();
         self.outcome.partial = !self.memory.known.base.is_empty();
-        let batches = self.entries.values().filter(|e| is_batches(e.kind));
-        self.unlisted = batches.filter(|e| !told.contains(&e.name.short())).map(|e| e.name).collect();
-        self.outcome.unlisted = self.unlisted.len() as u64;
+        self.find_unlisted(&told, taken.unproved);
         if self.setup.pull { self.sort() } else { self.look() }
+    }
+
+    /// Chunks of which no member tells, in an order that others tell, or in which they lie.
+    fn find_unlisted(&mut self, told: &BTreeSet<[u8; 16]>, unproved: Vec<Manifest>) {
+        let mut shelves: Vec<Shelf> = unproved.into_iter().flat_map(|m| m.shelves).collect();
+        shelves.sort_by_key(|s| (s.feed(), s.from));
+        let first = shelves.iter().flat_map(|s| &s.pieces).map(|p| p.chunk);
+        let mut seen = BTreeSet::new();
+        let all = first.chain(self.order.iter().copied()).filter(|n| !told.contains(n) && seen.insert(*n));
+        let batches = all.filter_map(|n| self.entries.get(&n)).filter(|e| is_batches(e.kind));
+        self.unlisted = batches.map(|e| e.name).collect();
+        self.outcome.unlisted = self.unlisted.len() as u64;
     }
 
     /// The end of a shelf whose chunks are all there; what comes before a missing one is read as if nothing told of it.
     fn present(&self, mut shelf: Shelf) -> Option<Shelf> {
-        let there = |p: &Piece| self.entries.contains_key(&p.chunk);
+        let room = |p: &Piece, e: &Listed| u64::from(p.batches) * LEAST_BATCH_BYTES <= u64::from(e.bytes);
+        let there = |p: &Piece| self.entries.get(&p.chunk).is_some_and(|e| is_batches(e.kind) && room(p, e));
         if let Some(missing) = shelf.pieces.iter().rposition(|p| !there(p)) {
             let gone: Vec<Piece> = shelf.pieces.drain(..=missing).collect();
             shelf.from += gone.iter().map(|p| u64::from(p.batches)).sum::<u64>();
         }
         (!shelf.pieces.is_empty()).then_some(shelf)
+    }
+
+    /// Ends of what is there from each feed's beginning, or goes on from what readers are taken to hold.
+    fn holds(&self) -> Vec<Tip> {
+        let known = &self.memory.known;
+        let mut held: Vec<Tip> = known.base.clone();
+        let mut runs = known.runs.clone();
+        runs.sort_by_key(|r| r.from);
+        for run in runs {
+            let goes_on = |t: &Tip| t.feed == run.tip.feed && t.seq + 1 >= run.from;
+            if run.from == 1 || held.iter().any(goes_on) {
+                held.push(run.tip);
+            }
+        }
+        held
     }
 
     fn sort(&mut self) -> MailEffect {
@@ -320,7 +382,8 @@ impl Exchange {
                 left.push(lot);
                 continue;
             }
-            planned.insert(shelf.feed(), shelf.tip.seq);
+            let most = planned.entry(shelf.feed()).or_default();
+            *most = shelf.tip.seq.max(*most);
             if self.pass == 1 {
                 self.outcome.progress.to_receive += lot.batches;
                 Lot::gather(&mut self.outcome.from, lot);
@@ -337,9 +400,16 @@ impl Exchange {
         if self.setup.only.is_none() {
             wanted.extend(unlisted);
         }
-        (self.held_in_pass, self.gaps_in_pass) = (0, 0);
-        self.queue = wanted.into();
+        (self.held_in_pass, self.gaps_in_pass, self.trouble_in_pass) = (0, 0, false);
+        let mut once = BTreeSet::new();
+        self.queue = wanted.into_iter().filter(|name| once.insert(*name)).collect();
         self.stage = Stage::Fetching;
+        if !self.queue.is_empty() && !self.memory.owes_receipt {
+            // Said before anything is taken: a visit that breaks off leaves its receipt the next time.
+            self.memory.owes_receipt = true;
+            self.stage = Stage::Owing;
+            return MailEffect::Store(MailRequest::Note(Memory { owes_receipt: true, ..self.before.clone() }));
+        }
         self.fetch()
     }
 
@@ -361,45 +431,78 @@ impl Exchange {
         if let Some(names) = self.portion() {
             return MailEffect::Read(names);
         }
-        // What was read may be what something else waited for; and a branch shows only when its trunk is here.
-        if self.held_in_pass > 0 && self.pass < PASSES {
+        // What was read may be what something else waited for; a branch shows only when its trunk is here; and what was damaged may lie
+        // there a second time.
+        let trouble = self.trouble_in_pass || self.gaps_in_pass > 0;
+        let again = self.held_in_pass > 0 || (trouble && self.pass < STUBBORN_PASSES);
+        if again && self.pass < PASSES {
             return self.sort();
         }
         self.outcome.gaps = self.gaps_in_pass;
         self.outcome.pulled = true;
-        if self.outcome.progress.received > 0 && !self.memory.owes_receipt {
-            self.memory.owes_receipt = true;
-            self.stage = Stage::Owing;
-            return MailEffect::Store(MailRequest::Note(Memory { owes_receipt: true, ..self.before.clone() }));
+        if self.outcome.progress.received == 0 {
+            self.memory.owes_receipt = self.before.owes_receipt;
         }
         self.look()
     }
 
-    fn on_persisted(&mut self, held: u64, gaps: u64, dropped: u64) -> MailEffect {
+    fn on_persisted(&mut self, held: u64, gaps: u64, dropped: u64, placed: &[PlacedBatch]) -> MailEffect {
         self.held_in_pass += held;
         self.gaps_in_pass += gaps;
-        self.outcome.progress.received += held;
+        self.trouble_in_pass |= dropped > 0;
+        let persisting = std::mem::take(&mut self.persisting);
         let progress = &mut self.outcome.progress;
+        progress.received += held;
         progress.to_receive = progress.to_receive.max(progress.received);
+        if held > 0 {
+            progress.received_bytes += persisting.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        }
         if self.pass == 1 {
             self.outcome.foreign += dropped;
         }
-        if gaps > 0 {
-            let told: BTreeSet<[u8; 16]> = self.shelves.iter().flat_map(|s| &s.pieces).map(|p| p.chunk).collect();
-            self.again.extend(self.asked.iter().filter(|name| !told.contains(&name.short())));
+        let told: BTreeSet<[u8; 16]> = self.shelves.iter().flat_map(|s| &s.pieces).map(|p| p.chunk).collect();
+        for (input, (name, _)) in persisting.iter().enumerate().filter(|(_, (name, _))| !told.contains(&name.short())) {
+            let inside: Vec<&PlacedBatch> = placed.iter().filter(|p| p.input == input).collect();
+            if !self.relist(*name, &inside) {
+                self.again.push(*name);
+            }
         }
         self.fetch()
     }
 
+    /// Lists a chunk nobody told of by what it turned out to hold. `false` if that is nothing that can be told.
+    fn relist(&mut self, name: ChunkHash, inside: &[&PlacedBatch]) -> bool {
+        let (Some(first), Some(last)) = (inside.first(), inside.last()) else { return false };
+        let consecutive = inside.windows(2).all(|w| w[0].chain == w[1].chain && w[0].tip.seq + 1 == w[1].tip.seq);
+        if !consecutive {
+            return false;
+        }
+        let changes = inside.iter().map(|p| p.changes).sum();
+        let piece = Piece { chunk: name.short(), batches: inside.len() as u32, changes };
+        self.memory.known.add(first.tip.seq, last.tip);
+        match self.relisted.last_mut() {
+            Some((chain, shelf)) if *chain == first.chain && shelf.tip.seq + 1 == first.tip.seq => {
+                shelf.pieces.push(piece);
+                (shelf.tip, shelf.wall_ms.1) = (last.tip, last.wall_ms);
+            }
+            _ => {
+                let wall_ms = (first.wall_ms, last.wall_ms);
+                let shelf = Shelf { device: first.device, from: first.tip.seq, tip: last.tip, pieces: vec![piece], wall_ms };
+                self.relisted.push((first.chain, shelf));
+            }
+        }
+        true
+    }
+
     fn look(&mut self) -> MailEffect {
-        if !self.setup.push {
+        if !self.setup.push || self.starved {
             return self.finish();
         }
         self.stage = Stage::Looking;
-        MailEffect::Store(MailRequest::Lacking(self.memory.known.clone()))
+        MailEffect::Store(MailRequest::Lacking(self.memory.known.clone(), self.setup.dry_run))
     }
 
-    fn on_lacking(&mut self, lacks: Vec<Lack>, known: Known, others: usize) -> MailEffect {
+    fn on_lacking(&mut self, lacks: Vec<Lack>, known: Known, others: usize, may_write: bool) -> MailEffect {
         self.memory.known = known;
         for lack in lacks {
             let wanted = self.setup.only.as_ref().is_none_or(|only| only.contains(&lack.device));
@@ -410,7 +513,8 @@ impl Exchange {
                 self.lacks.push_back(lack);
             }
         }
-        if self.setup.dry_run || (self.lacks.is_empty() && others == 0 && !self.memory.owes_receipt) {
+        let nothing = self.lacks.is_empty() && self.relisted.is_empty() && others == 0 && !self.memory.owes_receipt && !self.mend;
+        if self.setup.dry_run || nothing || !may_write {
             return self.finish();
         }
         self.next = self.lacks.front().map_or(0, |l| l.from);
@@ -425,7 +529,9 @@ impl Exchange {
         }
         self.stage = Stage::Last;
         let base = self.memory.known.base.clone();
-        MailEffect::Store(MailRequest::ComposeLast(std::mem::take(&mut self.added), base))
+        let mut shelves = std::mem::take(&mut self.added);
+        shelves.append(&mut self.relisted);
+        MailEffect::Store(MailRequest::ComposeLast(shelves, base))
     }
 
     fn on_loaded(&mut self, made: Vec<Made>) -> MailEffect {

@@ -38,3 +38,7 @@ pub const PACK_BYTES: usize = 1 << 20;
 pub const PACKED_BELOW: usize = 16 << 10;
 /// Pieces one manifest names: far below a chunk.
 pub const MANIFEST_PIECES: usize = 32_768;
+/// Batches of one feed: what a store's keys have room for.
+pub const BATCHES: u64 = 1 << 40;
+/// Fewest bytes a batch takes in any chunk: its signature does not compress. Who claims more batches than a chunk can hold is not believed.
+pub const LEAST_BATCH_BYTES: u64 = 64;

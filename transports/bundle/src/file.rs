@@ -1,15 +1,16 @@
 //! One bundle file as a mailbox.
 
-use crate::format::{Contents, Header, Place, Writer, header_of, read_frame};
-use crate::io::{fault, random, sync_folder};
+use crate::format::{Contents, Header, Place, Writer, header_of, number_part, read_frame};
+use crate::io::{fault, random, reading, sync_folder};
 use cairn_contract::{Kept, Listing, Mailbox, MailboxError};
-use cairn_model::ChunkHash;
+use cairn_model::{ChunkHash, hex};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// From this size on additions go to the end of the file instead of into a copy of it.
+/// From this size on additions go to the end of the file instead of into a copy of it, and its chunks are compared with their names only
+/// when they are read.
 const APPEND_FROM: u64 = 256 << 20;
 
 /// One bundle file, or the parts of a split one that lie together.
@@ -21,28 +22,41 @@ pub struct BundleFile {
     append_from: u64,
     opened: Vec<Contents>,
     places: BTreeMap<ChunkHash, (usize, Place)>,
+    mend: bool,
     writing: Option<Writing>,
-    parts_written: usize,
+    written: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
 struct Writing {
-    /// Finished parts and the one that is open: temporary names.
-    parts: Vec<PathBuf>,
+    /// Parts under their temporary names, the open one last.
+    parts: Vec<Temporary>,
     writer: Writer,
     header: Header,
-    /// Goes to the end of the file itself, which had this many bytes.
-    onto: Option<u64>,
-    finished: Vec<Writer>,
-    /// Held while the temporary file is ours.
+    /// Goes to the end of the file itself: a handle to it.
+    onto: Option<File>,
+    /// The file that was there, locked: nobody else of this program writes it meanwhile.
     _lock: Option<File>,
+}
+
+/// A temporary file that goes if it is not renamed.
+#[derive(Debug)]
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Renamed: then it is not there, as it should be.
+        std::fs::remove_file(&self.0).ok();
+    }
 }
 
 impl BundleFile {
     /// At this path; it need not be there yet. `handle` is the project's.
     pub fn new(path: &Path, handle: [u8; 16]) -> Self {
-        let (opened, places, writing) = Default::default();
-        Self { path: path.to_owned(), handle, split: None, append_from: APPEND_FROM, opened, places, writing, parts_written: 0 }
+        // A link is followed: what it names is what is meant.
+        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let (opened, places, writing, written) = Default::default();
+        Self { path, handle, split: None, append_from: APPEND_FROM, opened, places, mend: false, writing, written }
     }
 
     /// To be written in parts of at most so many bytes.
@@ -57,31 +71,43 @@ impl BundleFile {
         self
     }
 
+    /// Files that the last commit wrote.
+    pub fn written(&self) -> &[PathBuf] {
+        &self.written
+    }
+
+    /// What a bundle says of itself, if there is one at this path.
+    pub fn header_at(path: &Path) -> Option<Header> {
+        header_of(path)
+    }
+
     /// Opens the file and, of a split bundle, the other parts beside it.
     fn open(&mut self) -> Result<Vec<String>, MailboxError> {
         self.opened.clear();
         self.places.clear();
-        let first = match Contents::open(&self.path) {
-            Err(MailboxError::Missing(_)) if self.folder().is_dir() => return Ok(Vec::new()),
+        self.mend = false;
+        let is_link = std::fs::symlink_metadata(&self.path).is_ok();
+        let mut first = match Contents::open(&self.path) {
+            Err(MailboxError::Missing(_)) if self.folder().is_dir() && !is_link => return Ok(Vec::new()),
             other => other?,
         };
-        let mut faults = Vec::new();
         let header = first.header;
         if header.is_some_and(|h| h.handle != self.handle) {
             return Err(MailboxError::Foreign(format!("{} is of another project", self.path.display())));
         }
-        if header.is_none() {
-            faults.push(format!("{}: its beginning is damaged", self.path.display()));
+        let mut faults = Vec::new();
+        if first.length < self.append_from {
+            first.verify().map_err(|e| reading(&self.path, &e))?;
         }
+        self.mend = !first.whole && !first.is_nameless();
         self.opened.push(first);
         if let Some(header) = header.filter(|h| h.parts > 1) {
+            self.mend = false;
             faults.extend(self.open_siblings(&header)?);
         }
-        for contents in &self.opened {
-            if !contents.whole {
-                let count = contents.places.len();
-                faults.push(format!("{}: damaged or cut short; {count} chunks are whole and used", contents.path.display()));
-            }
+        for contents in self.opened.iter().filter(|c| !c.whole) {
+            let count = contents.places.len();
+            faults.push(format!("{}: damaged or cut short; {count} chunks are whole and used", contents.path.display()));
         }
         for (n, contents) in self.opened.iter().enumerate() {
             self.places.extend(contents.places.iter().map(|p| (p.entry.name, (n, *p))));
@@ -89,21 +115,28 @@ impl BundleFile {
         Ok(faults)
     }
 
-    fn open_siblings(&mut self, header: &Header) -> Result<Vec<String>, MailboxError> {
+    fn open_siblings(&mut self, header: &Header) -> Result<Option<String>, MailboxError> {
         let mut there = vec![header.part];
-        let entries = std::fs::read_dir(self.folder()).map_err(|e| fault(&self.folder(), &e))?;
+        let entries = std::fs::read_dir(self.folder()).map_err(|e| reading(&self.folder(), &e))?;
         let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| *p != self.path).collect();
         paths.sort();
-        for path in paths.into_iter().filter(|p| p.extension().is_some_and(|e| e == "cairn")) {
+        for path in paths.into_iter().filter(|p| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("cairn"))) {
             let Some(found) = header_of(&path).filter(|h| h.bundle == header.bundle && !there.contains(&h.part)) else { continue };
-            if let Ok(contents) = Contents::open(&path) {
+            if let Ok(mut contents) = Contents::open(&path) {
+                if contents.length < self.append_from {
+                    contents.verify().map_err(|e| reading(&path, &e))?;
+                }
                 there.push(found.part);
                 self.opened.push(contents);
             }
         }
+        // In order, so that what follows is read after what comes before.
+        self.opened.sort_by_key(|c| c.header.map_or(0, |h| h.part));
         let missing: Vec<String> = (1..=header.parts).filter(|n| !there.contains(n)).map(|n| n.to_string()).collect();
-        let of = header.parts;
-        Ok(missing.iter().map(|n| format!("part {n} of {of} of this bundle is not here: put it beside the others")).collect())
+        let some = missing.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
+        let more = if missing.len() > 8 { ", ..." } else { "" };
+        let said = format!("part {some}{more} of {} of this bundle is not here: put all parts into one folder", header.parts);
+        Ok((!missing.is_empty()).then_some(said))
     }
 
     fn folder(&self) -> PathBuf {
@@ -113,26 +146,57 @@ impl BundleFile {
         }
     }
 
+    /// The file that was listed, locked; `None` if there was none.
+    fn lock(&self) -> Result<Option<File>, MailboxError> {
+        let Some(contents) = self.opened.first() else { return Ok(None) };
+        let place = contents.path.display().to_string();
+        let file = OpenOptions::new().read(true).write(true).open(&contents.path).map_err(|e| fault(&contents.path, &e))?;
+        let mode = file.metadata().map_err(|e| fault(&contents.path, &e))?.mode();
+        if mode & 0o222 == 0 {
+            return Err(MailboxError::ReadOnly(place, "nobody may write it".into()));
+        }
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(MailboxError::Busy(place)),
+            // A file system that cannot lock: the look before the rename must do.
+            Ok(()) | Err(TryLockError::Error(_)) => self.unchanged().then_some(Some(file)).ok_or(MailboxError::Busy(place)),
+        }
+    }
+
     fn begin(&mut self) -> Result<Writing, MailboxError> {
         let old = self.opened.first();
-        let split = old.and_then(|c| c.header).is_some_and(|h| h.parts > 1);
-        if split {
-            let why = "it is one part of several".to_owned();
-            return Err(MailboxError::ReadOnly(self.path.display().to_string(), why));
+        let place = self.path.display().to_string();
+        if old.and_then(|c| c.header).is_some_and(|h| h.parts > 1) {
+            return Err(MailboxError::ReadOnly(place, "it is one part of several".into()));
         }
-        let fresh = Header { handle: self.handle, bundle: random(), part: 1, parts: 1 };
-        let header = old.and_then(|c| c.header).unwrap_or(fresh);
-        if let Some(contents) = old.filter(|c| c.whole && c.bytes >= self.append_from) {
-            let path = &contents.path;
-            let file = OpenOptions::new().write(true).open(path).map_err(|e| fault(path, &e))?;
-            let writer = Writer::append(file, contents, header).map_err(|e| fault(path, &e))?;
-            let onto = Some(contents.bytes);
-            return Ok(Writing { parts: Vec::new(), writer, header, onto, finished: Vec::new(), _lock: None });
+        if old.is_some_and(Contents::is_nameless) {
+            return Err(MailboxError::ReadOnly(place, "it is so damaged that nobody can tell whose it is".into()));
         }
-        let part = part_name(&self.path);
-        let (file, lock) = temporary(&part)?;
+        let lock = self.lock()?;
+        let header = old.and_then(|c| c.header).unwrap_or(Header { handle: self.handle, bundle: random(), part: 1, parts: 1 });
+        let append = old.filter(|c| c.length >= self.append_from && c.length > 0);
+        let copied = match append {
+            Some(contents) => self.go_on(contents, header),
+            None => self.copy(header),
+        };
+        // No room for a copy: what is new may still fit behind what is there.
+        let (parts, writer, onto) = match (copied, old) {
+            (Err(MailboxError::Full(_)), Some(contents)) if append.is_none() && contents.whole => self.go_on(contents, header)?,
+            (other, _) => other?,
+        };
+        Ok(Writing { parts, writer, header, onto, _lock: lock })
+    }
+
+    fn go_on(&self, contents: &Contents, header: Header) -> Result<(Vec<Temporary>, Writer, Option<File>), MailboxError> {
         let io = |e: std::io::Error| fault(&self.path, &e);
-        let mut writer = Writer::new(file, header).map_err(io)?;
+        let file = OpenOptions::new().read(true).write(true).open(&self.path).map_err(io)?;
+        let held = file.try_clone().map_err(io)?;
+        file.set_len(contents.bytes).map_err(io)?;
+        Ok((Vec::new(), Writer::append(file, contents, header).map_err(io)?, Some(held)))
+    }
+
+    fn copy(&self, header: Header) -> Result<(Vec<Temporary>, Writer, Option<File>), MailboxError> {
+        let io = |e: std::io::Error| fault(&self.path, &e);
+        let (mut writer, temporary) = self.new_part(&self.path, header)?;
         for contents in &self.opened {
             let old = contents.reader().map_err(io)?;
             for place in &contents.places {
@@ -142,23 +206,58 @@ impl BundleFile {
                 }
             }
         }
-        Ok(Writing { parts: vec![part], writer, header, onto: None, finished: Vec::new(), _lock: lock })
+        Ok((vec![temporary], writer, None))
+    }
+
+    /// An empty bundle under a temporary name that nobody else has. What killed runs left is cleared away first.
+    fn new_part(&self, path: &Path, header: Header) -> Result<(Writer, Temporary), MailboxError> {
+        let io = |e: std::io::Error| fault(path, &e);
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let prefix = format!(".{name}.");
+        for entry in std::fs::read_dir(self.folder()).map_err(io)?.filter_map(Result::ok) {
+            let found = entry.file_name().to_string_lossy().into_owned();
+            let ours = found.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".part")).is_some_and(|r| r.len() == 16);
+            let alone = || File::open(entry.path()).is_ok_and(|f| f.try_lock().is_ok());
+            if ours && entry.file_type().is_ok_and(|t| t.is_file()) && alone() {
+                std::fs::remove_file(entry.path()).ok();
+            }
+        }
+        let temporary = path.with_file_name(format!("{prefix}{}.part", hex(&random::<8>())));
+        let file = File::create_new(&temporary).map_err(io)?;
+        let guard = Temporary(temporary);
+        // Held open and locked while it is written, so that nobody clears it away.
+        file.try_lock().ok();
+        if let Some(old) = self.opened.first().and_then(|c| std::fs::metadata(&c.path).ok()) {
+            file.set_permissions(old.permissions()).ok();
+        }
+        Ok((Writer::new(file, header).map_err(io)?, guard))
     }
 
     fn add_one(&self, writing: &mut Writing, chunk: &[u8]) -> Result<(), MailboxError> {
         let io = |e: std::io::Error| fault(&self.path, &e);
+        let needs = |w: &Writer| w.bytes() + chunk.len() as u64 + 128;
         if let Some(limit) = self.split
-            && writing.writer.bytes() + chunk.len() as u64 + 128 > limit
-            && writing.writer.bytes() > 256
+            && needs(&writing.writer) > limit
+            && !writing.writer.is_empty()
         {
             let n = writing.parts.len() + 1;
-            let name = part_name(&self.numbered(n));
-            let header = Header { part: n as u16, ..writing.header };
-            let next = Writer::new(File::create(&name).map_err(io)?, header).map_err(io)?;
-            writing.finished.push(std::mem::replace(&mut writing.writer, next));
-            writing.parts.push(name);
+            let header = Header { part: u16::try_from(n).map_err(|_| self.too_small(0))?, ..writing.header };
+            let (next, temporary) = self.new_part(&self.numbered(n), header)?;
+            std::mem::replace(&mut writing.writer, next).finish().map_err(io)?;
+            writing.parts.push(temporary);
+        }
+        if self.split.is_some_and(|limit| needs(&writing.writer) > limit) {
+            return Err(self.too_small(chunk.len()));
         }
         writing.writer.add(chunk).map_err(io)
+    }
+
+    fn too_small(&self, needed: usize) -> MailboxError {
+        let why = match needed {
+            0 => "there would be too many parts: choose larger ones".to_owned(),
+            n => format!("parts must be larger: one chunk alone has {n} bytes"),
+        };
+        MailboxError::Io(self.path.display().to_string(), why)
     }
 
     /// `trip.cairn` in parts is `trip.part1.cairn` and so on.
@@ -170,82 +269,56 @@ impl BundleFile {
     /// The file is still the one that was listed.
     fn unchanged(&self) -> bool {
         match (self.opened.first(), std::fs::metadata(&self.path)) {
-            (Some(before), Ok(now)) => (before.identity, before.bytes) == ((now.dev(), now.ino()), now.len()),
+            (Some(before), Ok(now)) => (before.identity, before.length) == ((now.dev(), now.ino()), now.len()),
             (None, Err(e)) => e.kind() == std::io::ErrorKind::NotFound,
             _ => false,
         }
     }
 
-    fn finish(&self, writing: Writing) -> Result<(), MailboxError> {
+    fn finish(&self, writing: Writing) -> Result<Vec<PathBuf>, MailboxError> {
         let io = |e: std::io::Error| fault(&self.path, &e);
-        let parts = writing.parts.len().max(1) as u16;
-        for writer in writing.finished {
-            writer.finish(parts).map_err(io)?;
+        let Writing { parts, writer, header, onto, _lock } = writing;
+        if let Some(file) = onto {
+            let before = self.opened.first().map_or(0, |c| c.bytes);
+            return match writer.finish() {
+                Ok(()) => Ok(vec![self.path.clone()]),
+                Err(e) => {
+                    // A tail that stays is passed over by whoever reads the file.
+                    file.set_len(before).ok();
+                    Err(io(e))
+                }
+            };
         }
-        writing.writer.finish(parts).map_err(io)?;
-        if writing.onto.is_some() {
-            return Ok(());
+        writer.finish().map_err(io)?;
+        let count = parts.len();
+        let names: Vec<PathBuf> = if count == 1 { vec![self.path.clone()] } else { (1..=count).map(|n| self.numbered(n)).collect() };
+        for (n, part) in parts.iter().enumerate().filter(|_| count > 1) {
+            number_part(&part.0, Header { part: n as u16 + 1, parts: count as u16, ..header }).map_err(io)?;
         }
-        if !self.unchanged() {
+        if !self.unchanged() || (count > 1 && names.iter().any(|n| n.exists())) {
             return Err(MailboxError::Busy(self.path.display().to_string()));
         }
-        for (n, part) in writing.parts.iter().enumerate() {
-            let to = if parts == 1 { self.path.clone() } else { self.numbered(n + 1) };
-            std::fs::rename(part, &to).map_err(io)?;
+        for (part, to) in parts.iter().zip(&names) {
+            std::fs::rename(&part.0, to).map_err(io)?;
         }
-        sync_folder(&self.folder()).map_err(io)
-    }
-
-    /// Files that the last commit wrote.
-    pub fn written(&self) -> Vec<PathBuf> {
-        if self.parts_written <= 1 { vec![self.path.clone()] } else { (1..=self.parts_written).map(|n| self.numbered(n)).collect() }
-    }
-
-    /// What names the bundle at this path, if there is one.
-    pub fn bundle_of(path: &Path) -> Option<[u8; 16]> {
-        header_of(path).map(|h| h.bundle)
+        sync_folder(&self.folder()).map_err(io)?;
+        Ok(names)
     }
 
     /// What was begun and not committed leaves no trace.
     fn give_up(&mut self) {
-        let Some(writing) = self.writing.take() else { return };
-        if let Some(bytes) = writing.onto {
-            drop(writing.writer);
-            // A tail that stays is passed over by whoever reads the file.
-            OpenOptions::new().write(true).open(&self.path).and_then(|f| f.set_len(bytes)).ok();
-        }
-        for part in writing.parts {
-            // What cannot be removed is written over the next time.
-            std::fs::remove_file(part).ok();
-        }
+        let Some(Writing { writer, onto: Some(file), .. }) = self.writing.take() else { return };
+        drop(writer);
+        file.set_len(self.opened.first().map_or(0, |c| c.bytes)).ok();
     }
-}
-
-fn part_name(path: &Path) -> PathBuf {
-    let mut name = path.file_name().map(|n| n.to_os_string()).unwrap_or_default();
-    name.push(".part");
-    path.with_file_name(name)
-}
-
-/// An empty temporary file, ours alone as far as the file system can tell. What a killed run left is written over.
-fn temporary(path: &Path) -> Result<(File, Option<File>), MailboxError> {
-    let io = |e: std::io::Error| fault(path, &e);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
-    let lock = match file.try_lock() {
-        Ok(()) => Some(file.try_clone().map_err(io)?),
-        Err(TryLockError::WouldBlock) => return Err(MailboxError::Busy(path.display().to_string())),
-        Err(TryLockError::Error(_)) => None,
-    };
-    file.set_len(0).map_err(io)?;
-    Ok((file, lock))
 }
 
 impl Mailbox for BundleFile {
     fn list(&mut self, _cursor: &[u8]) -> Result<Listing, MailboxError> {
         self.give_up();
         let faults = self.open()?;
-        let entries = self.places.values().map(|(_, p)| p.entry).collect();
-        Ok(Listing { entries, cursor: Vec::new(), start_over: true, faults })
+        let entries = self.opened.iter().flat_map(|c| c.places.iter().map(|p| p.entry)).collect();
+        Ok(Listing { entries, cursor: Vec::new(), start_over: true, mend: self.mend, faults })
     }
 
     fn read(&mut self, names: &[ChunkHash]) -> Result<Vec<Vec<u8>>, MailboxError> {
@@ -254,13 +327,16 @@ impl Mailbox for BundleFile {
         for name in names {
             let Some((n, place)) = self.places.get(name) else { continue };
             let contents = &self.opened[*n];
-            let io = |e: std::io::Error| fault(&contents.path, &e);
+            let io = |e: std::io::Error| reading(&contents.path, &e);
             if open.as_ref().is_none_or(|(at, _)| at != n) {
                 open = Some((*n, contents.reader().map_err(io)?));
             }
             if let Some((_, file)) = &open {
                 out.extend(read_frame(file, place).map_err(io)?);
             }
+        }
+        if out.len() < names.len() && !self.opened.is_empty() && !self.unchanged() {
+            return Err(MailboxError::Busy(self.path.display().to_string()));
         }
         Ok(out)
     }
@@ -270,30 +346,17 @@ impl Mailbox for BundleFile {
             Some(writing) => writing,
             None => self.begin()?,
         };
-        for chunk in chunks {
-            if let Err(e) = self.add_one(&mut writing, chunk) {
-                self.writing = Some(writing);
-                self.give_up();
-                return Err(e);
-            }
-        }
+        let done = chunks.iter().try_for_each(|chunk| self.add_one(&mut writing, chunk));
         self.writing = Some(writing);
-        Ok(())
+        if done.is_err() {
+            self.give_up();
+        }
+        done
     }
 
     fn commit(&mut self) -> Result<Kept, MailboxError> {
         let Some(writing) = self.writing.take() else { return Ok(Kept::Nothing) };
-        let (parts, onto) = (writing.parts.clone(), writing.onto);
-        if let Err(e) = self.finish(writing) {
-            if let Some(bytes) = onto {
-                OpenOptions::new().write(true).open(&self.path).and_then(|f| f.set_len(bytes)).ok();
-            }
-            for part in parts {
-                std::fs::remove_file(part).ok();
-            }
-            return Err(e);
-        }
-        self.parts_written = parts.len();
+        self.written = self.finish(writing)?;
         Ok(Kept::Durable)
     }
 }

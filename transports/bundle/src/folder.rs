@@ -2,11 +2,12 @@
 //! there is no index to share, so any service that carries files will do, however late, twice, or half.
 
 use crate::format::{Contents, Header, Place, Writer, read_frame};
-use crate::io::{fault, random, sync_folder};
+use crate::io::{fault, random, reading, sync_folder};
 use cairn_contract::{Kept, Listing, Mailbox, MailboxError};
 use cairn_model::{ChunkHash, hex};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -28,8 +29,10 @@ pub struct Folder {
     handle: [u8; 16],
     tag: [u8; 8],
     grace: Duration,
-    /// Own files that are read over: they are about to be replaced.
+    /// Small files that are read over while own ones are about to be replaced.
     passed_over: BTreeSet<PathBuf>,
+    /// Up to which of its own files the next one replaces.
+    replaced: Option<u64>,
     open: BTreeMap<ChunkHash, (usize, Place)>,
     files: Vec<Contents>,
     writing: Option<(Writer, Vec<PathBuf>)>,
@@ -45,6 +48,14 @@ struct Found {
 
 fn project_folder(handle: &[u8; 16]) -> String {
     format!("cairn-{}", hex(handle))
+}
+
+fn is_project_folder(name: &str) -> bool {
+    name.strip_prefix("cairn-").is_some_and(|h| is_hex(h, 32))
+}
+
+fn another(path: &Path) -> MailboxError {
+    MailboxError::Foreign(format!("{} holds another project's data", path.display()))
 }
 
 fn is_hex(text: &str, len: usize) -> bool {
@@ -64,35 +75,51 @@ fn numbers(path: &Path) -> Option<(u64, Option<u64>)> {
     (parts.next().is_none() && !random.is_empty()).then_some((number, to))
 }
 
+/// Up to which number a file replaces its writer's others: never itself or later ones.
+fn replaces(path: &Path) -> Option<u64> {
+    numbers(path).and_then(|(n, to)| to.filter(|to| *to < n))
+}
+
 impl Folder {
     /// The folder at `root` with the project's handle and this device's tag. The project's sub-folder is made at the first write.
     pub fn open(root: &Path, handle: [u8; 16], tag: [u8; 8]) -> Result<Self, MailboxError> {
         let own = project_folder(&handle);
-        // Somebody may have pointed at the project's own sub-folder.
-        let root = match root.file_name().is_some_and(|n| n.to_string_lossy() == own) {
-            true => root.parent().unwrap_or(root),
-            false => root,
+        let real = std::fs::canonicalize(root).map_err(|e| reading(root, &e))?;
+        // Somebody may have pointed at the project's own sub-folder, or into another's.
+        let inside = real.ancestors().find(|a| a.file_name().is_some_and(|n| is_project_folder(&n.to_string_lossy())));
+        let root = match inside {
+            Some(found) if found.file_name().is_some_and(|n| n.to_string_lossy() == own) => found.parent().unwrap_or(&real).to_owned(),
+            Some(found) => return Err(another(found)),
+            None => real,
         };
-        let entries = std::fs::read_dir(root).map_err(|e| fault(root, &e))?;
-        let (mut others, mut ours) = (0, false);
+        let entries = std::fs::read_dir(&root).map_err(|e| reading(&root, &e))?;
+        let (mut others, mut ours) = (false, false);
         for entry in entries {
-            let entry = entry.map_err(|e| fault(root, &e))?;
+            let entry = entry.map_err(|e| reading(&root, &e))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
             ours |= is_dir && name == own;
-            others += u32::from(is_dir && name.strip_prefix("cairn-").is_some_and(|h| is_hex(h, 32)) && name != own);
+            others |= is_dir && is_project_folder(&name) && name != own;
+            if name == own && !is_dir {
+                return Err(MailboxError::Foreign(format!("{} is no folder", entry.path().display())));
+            }
         }
-        if others > 0 && !ours {
-            return Err(MailboxError::Foreign(format!("{} holds another project's data", root.display())));
+        if others && !ours {
+            return Err(another(&root));
         }
-        let (passed_over, open, files) = Default::default();
-        Ok(Self { root: root.to_owned(), handle, tag, grace: GRACE, passed_over, open, files, writing: None })
+        let (passed_over, replaced, open, files) = Default::default();
+        Ok(Self { root, handle, tag, grace: GRACE, passed_over, replaced, open, files, writing: None })
     }
 
     /// How long replaced files stay.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
+    }
+
+    /// `true` if the project has a sub-folder there.
+    pub fn is_begun(&self) -> bool {
+        self.path().is_dir()
     }
 
     /// The folder the project's data is in.
@@ -109,7 +136,7 @@ impl Folder {
         let entries = match std::fs::read_dir(&path) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && self.root.is_dir() => return Ok(Vec::new()),
-            Err(e) => return Err(fault(&path, &e)),
+            Err(e) => return Err(reading(&path, &e)),
         };
         // Links and odd names lead elsewhere: passed by.
         let real = entries.filter_map(Result::ok).filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
@@ -122,7 +149,7 @@ impl Folder {
         let entries = match std::fs::read_dir(writer) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(fault(writer, &e)),
+            Err(e) => return Err(reading(writer, &e)),
         };
         let mut out = Vec::new();
         for entry in entries.filter_map(Result::ok).take(FILES) {
@@ -133,6 +160,7 @@ impl Folder {
             }
             let mut hasher = blake3::Hasher::new();
             hasher.update(path.strip_prefix(&self.root).unwrap_or(&path).as_os_str().as_encoded_bytes()).update(&meta.len().to_le_bytes());
+            hasher.update(&meta.mtime().to_le_bytes()).update(&meta.mtime_nsec().to_le_bytes());
             let mut mark = [0; 8];
             mark.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
             out.push(Found { path, mark, bytes: meta.len() });
@@ -144,6 +172,10 @@ impl Folder {
     fn begin(&self) -> Result<(Writer, Vec<PathBuf>), MailboxError> {
         let own = self.own();
         std::fs::create_dir_all(&own).map_err(|e| fault(&own, &e))?;
+        // A link here would lead what is written, and what is cleared away, elsewhere.
+        if !std::fs::symlink_metadata(&own).is_ok_and(|m| m.is_dir()) {
+            return Err(MailboxError::Foreign(format!("{} is a link", own.display())));
+        }
         // Nobody else writes here: what is left under a temporary name is of a run that was killed.
         for entry in std::fs::read_dir(&own).map_err(|e| fault(&own, &e))?.filter_map(Result::ok) {
             if entry.path().extension().is_some_and(|e| e == "part") {
@@ -164,15 +196,16 @@ impl Folder {
     /// The number of the next own file. Names only grow, whatever a service brings back.
     fn next_number(&self) -> Result<u64, MailboxError> {
         let entries = std::fs::read_dir(self.own()).map_err(|e| fault(&self.own(), &e))?;
-        let used = entries.filter_map(Result::ok).filter_map(|e| numbers(&e.path())).map(|(n, _)| n).max();
-        Ok(used.unwrap_or(0) + 1)
+        let used = entries.filter_map(Result::ok).filter_map(|e| numbers(&e.path())).map(|(n, to)| n.max(to.unwrap_or(0))).max();
+        Ok(used.unwrap_or(0).saturating_add(1))
     }
 
     fn finish(&mut self, writer: Writer, parts: &[PathBuf]) -> Result<(), MailboxError> {
         let own = self.own();
-        writer.finish(1).map_err(|e| fault(&own, &e))?;
-        let replaces = self.passed_over.iter().filter_map(|p| numbers(p)).map(|(n, _)| n).max();
-        for path in parts {
+        writer.finish().map_err(|e| fault(&own, &e))?;
+        let replaces = self.replaced.filter(|_| parts.len() == 1);
+        // The last has the manifest of all: it comes first, so that what it names is missing rather than unknown.
+        for path in parts.iter().rev() {
             let suffix = replaces.map(|to| format!("-to{to:06}")).unwrap_or_default();
             let name = format!("{:06}-{}{suffix}.cairn", self.next_number()?, hex(&random::<4>()));
             std::fs::rename(path, own.join(name)).map_err(|e| fault(&own, &e))?;
@@ -180,31 +213,38 @@ impl Folder {
         sync_folder(&own).map_err(|e| fault(&own, &e))
     }
 
-    /// Own small files that together make a better one, passed over from now on: a push writes anew what was only in them. `false` if
-    /// there are too few to be worth it.
+    /// Own small files that together make a better one, passed over from now on: a push writes anew what was only in them. Those of
+    /// others are passed over too, lest two writers leave it to each other. `false` if there are too few to be worth it.
     pub fn put_together(&mut self) -> Result<bool, MailboxError> {
-        let files = self.files_of(&self.own())?;
-        let replaced = files.iter().filter_map(|f| numbers(&f.path)?.1).max().unwrap_or(0);
-        let fresh = |f: &&Found| numbers(&f.path).is_some_and(|(n, _)| n > replaced);
-        let small: Vec<&Found> = files.iter().filter(fresh).filter(|f| f.bytes < SMALL).collect();
-        if small.len() < MANY_SMALL {
+        let own = self.own();
+        let files = self.files_of(&own)?;
+        let replaced = files.iter().filter_map(|f| replaces(&f.path)).max().unwrap_or(0);
+        let small = files.iter().filter(|f| f.bytes < SMALL).filter_map(|f| numbers(&f.path)).map(|(n, _)| n).filter(|n| *n > replaced);
+        let (count, most) = small.fold((0, 0), |(count, most), n| (count + 1, n.max(most)));
+        if count < MANY_SMALL {
             return Ok(false);
         }
-        let most = small.iter().filter_map(|f| numbers(&f.path)).map(|(n, _)| n).max().unwrap_or(0);
-        let covered = files.iter().filter(|f| f.bytes < SMALL && numbers(&f.path).is_some_and(|(n, _)| n <= most));
-        self.passed_over = covered.map(|f| f.path.clone()).collect();
+        let mut over = BTreeSet::new();
+        for writer in self.writers()? {
+            let goes = |f: &Found| f.bytes < SMALL && (writer != own || numbers(&f.path).is_some_and(|(n, _)| n <= most));
+            over.extend(self.files_of(&writer)?.into_iter().filter(goes).map(|f| f.path));
+        }
+        (self.passed_over, self.replaced) = (over, Some(most));
         Ok(true)
     }
 
-    /// Removes own small files that another own file has replaced for long enough.
+    /// Removes own small files that another own file, whole to its last byte, has replaced for long enough.
     pub fn tidy(&mut self, now: SystemTime) -> Result<usize, MailboxError> {
         self.passed_over.clear();
+        self.replaced = None;
         let files = self.files_of(&self.own())?;
-        let old = |f: &Found| {
+        let old = |f: &&Found| {
             let written = std::fs::metadata(&f.path).and_then(|m| m.modified()).ok();
             written.and_then(|at| now.duration_since(at).ok()).is_some_and(|age| age >= self.grace)
         };
-        let replaced = files.iter().filter(|f| old(f)).filter_map(|f| numbers(&f.path)?.1).max().unwrap_or(0);
+        let whole = |f: &&Found| Contents::open(&f.path).is_ok_and(|mut c| c.verify().is_ok_and(|dropped| dropped == 0) && c.whole);
+        let replacing = files.iter().filter(|f| replaces(&f.path).is_some()).filter(old).filter(whole);
+        let replaced = replacing.filter_map(|f| replaces(&f.path)).max().unwrap_or(0);
         let mut gone = 0;
         for f in files.iter().filter(|f| f.bytes < SMALL && numbers(&f.path).is_some_and(|(n, _)| n <= replaced)) {
             gone += usize::from(std::fs::remove_file(&f.path).is_ok());
@@ -238,12 +278,11 @@ impl Mailbox for Folder {
                 listing.cursor.extend(f.mark);
                 continue;
             }
-            match Contents::open(&f.path) {
+            match Contents::open(&f.path).and_then(|mut c| c.verify().map(|_| c).map_err(|e| reading(&f.path, &e))) {
                 Ok(contents) if contents.header.is_none_or(|h| h.handle == self.handle) => {
-                    // One that is still arriving is looked at again the next time.
-                    if contents.whole {
-                        listing.cursor.extend(f.mark);
-                    } else {
+                    // One that is still arriving changes, and is looked at again then.
+                    listing.cursor.extend(f.mark);
+                    if !contents.whole {
                         listing.faults.push(format!("{}: not whole yet, or damaged", f.path.display()));
                     }
                     let n = self.files.len();
@@ -286,9 +325,16 @@ impl Mailbox for Folder {
         let mut done = Ok(());
         for chunk in chunks {
             if writer.bytes() + chunk.len() as u64 > FILE_BYTES {
-                let (next, path) = self.new_file()?;
+                let (next, path) = match self.new_file() {
+                    Ok(new) => new,
+                    Err(e) => {
+                        self.writing = Some((writer, parts));
+                        self.give_up();
+                        return Err(e);
+                    }
+                };
                 let full = std::mem::replace(&mut writer, next);
-                done = done.and(full.finish(1).map_err(|e| fault(&self.root, &e)));
+                done = done.and(full.finish().map_err(|e| fault(&self.root, &e)));
                 parts.push(path);
             }
             done = done.and_then(|()| writer.add(chunk).map_err(|e| fault(&self.root, &e)));

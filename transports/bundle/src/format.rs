@@ -1,6 +1,6 @@
 //! The bytes of a bundle file.
 
-use crate::io::fault;
+use crate::io::reading;
 use cairn_contract::{Entry, MailboxError, kind_of};
 use cairn_model::ChunkHash;
 use std::fs::File;
@@ -15,11 +15,15 @@ const FOOTER: &[u8; 8] = b"cairnEND";
 pub(crate) const HEADER_BYTES: u64 = 64;
 const FRAME_BYTES: u64 = 40;
 const ENTRY_BYTES: u64 = 48;
-const FOOTER_BYTES: u64 = 64;
+const FOOTER_BYTES: u64 = 96;
+/// Bytes of the footer that its hash covers.
+const FOOTER_SAID: usize = 64;
 /// Bytes of one chunk: more than any may have.
 pub(crate) const CHUNK_BYTES: u32 = 4 << 20;
 /// Entries of one index: 4 GiB of the smallest chunks.
 const ENTRIES: u64 = 12 << 20;
+/// Footers tried, from the end of a damaged file.
+const FOOTERS_TRIED: u32 = 64;
 /// Bytes looked through at once for the next frame.
 const WINDOW: usize = 1 << 16;
 
@@ -89,45 +93,74 @@ pub(crate) struct Contents {
     pub path: PathBuf,
     /// Device and inode: another file under the same name is another file.
     pub identity: (u64, u64),
-    /// `None` if it is damaged: the frames prove themselves.
+    /// From its header, or from its footer if that is damaged; `None` if both are.
     pub header: Option<Header>,
     pub places: Vec<Place>,
-    /// With a sound header and footer.
+    /// With a sound header and footer, and nothing dropped.
     pub whole: bool,
+    /// Where the file ends, but for a tail that an interrupted addition left.
     pub bytes: u64,
+    pub length: u64,
 }
 
 impl Contents {
     pub fn open(path: &Path) -> Result<Self, MailboxError> {
-        let io = |e: std::io::Error| fault(path, &e);
+        let io = |e: std::io::Error| reading(path, &e);
         // Looked at before it is opened: a pipe would wait for ever.
-        let meta = std::fs::metadata(path).map_err(io)?;
-        if !meta.is_file() {
+        if !std::fs::metadata(path).map_err(io)?.is_file() {
             return Err(MailboxError::NoMailbox(path.display().to_string()));
         }
         let file = File::open(path).map_err(io)?;
         let meta = file.metadata().map_err(io)?;
-        let (bytes, identity, path) = (meta.len(), (meta.dev(), meta.ino()), path.to_owned());
+        let (length, identity, path) = (meta.len(), (meta.dev(), meta.ino()), path.to_owned());
         let mut head = [0; HEADER_BYTES as usize];
-        let read = read_up_to(&file, 0, &mut head).map_err(io)?;
-        let (header, header_sound) = match Header::decode(&head[..read]) {
-            Read1::Sound(header) => (Some(header), true),
+        let read = read_up_to(&file, 0, &mut head).map_err(|e| reading(&path, &e))?;
+        let header = match Header::decode(&head[..read]) {
+            Read1::Sound(header) => Some(header),
             Read1::Newer => return Err(MailboxError::Newer(path.display().to_string())),
-            Read1::Damaged => (None, false),
-            Read1::NoBundle => (None, false),
+            Read1::Damaged | Read1::NoBundle => None,
         };
-        if let Some(places) = index(&file, &head, bytes).map_err(io)? {
-            return Ok(Self { path, identity, header, places, whole: header_sound, bytes });
+        let io = |e: std::io::Error| reading(&path, &e);
+        if let Some((footer, places)) = footer_before(&file, length).map_err(io)? {
+            let end = footer.end;
+            let mut all = places;
+            if end < length {
+                all.extend(walk(&file, end, length).map_err(io)?);
+            }
+            let whole = header.is_some() && end == length;
+            let header = header.or(Some(footer.header));
+            return Ok(Self { path, identity, header, places: all, whole, bytes: end, length });
         }
-        let places = walk(&file, bytes).map_err(io)?;
-        if header.is_none() && places.is_empty() {
+        let places = walk(&file, 0, length).map_err(io)?;
+        let begun = MAGIC.starts_with(&head[..read.min(MAGIC.len())]);
+        if header.is_none() && places.is_empty() && !begun {
             return Err(MailboxError::NoMailbox(path.display().to_string()));
         }
-        Ok(Self { path, identity, header, places, whole: false, bytes })
+        Ok(Self { path, identity, header, places, whole: false, bytes: length, length })
     }
 
     pub fn reader(&self) -> std::io::Result<File> {
         File::open(&self.path)
+    }
+
+    /// Reads every chunk and leaves out those whose bytes are not what their names say. Gives how many.
+    pub fn verify(&mut self) -> std::io::Result<usize> {
+        let file = self.reader()?;
+        let before = self.places.len();
+        let mut sound = Vec::with_capacity(before);
+        for place in &self.places {
+            if read_frame(&file, place)?.is_some() {
+                sound.push(*place);
+            }
+        }
+        self.places = sound;
+        self.whole &= self.places.len() == before;
+        Ok(before - self.places.len())
+    }
+
+    /// Cut so short, or so damaged, that nobody can tell whose it is.
+    pub fn is_nameless(&self) -> bool {
+        self.header.is_none() && !self.places.is_empty()
     }
 }
 
@@ -153,16 +186,48 @@ fn le64(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))
 }
 
-/// The places by the index, if footer and index are sound.
-fn index(file: &File, header: &[u8], bytes: u64) -> std::io::Result<Option<Vec<Place>>> {
-    let Some(footer_at) = bytes.checked_sub(FOOTER_BYTES).filter(|at| *at >= HEADER_BYTES) else { return Ok(None) };
+/// A sound footer: where it ends, and whose bundle it says this is.
+struct Footer {
+    end: u64,
+    header: Header,
+}
+
+/// The last sound footer at or before `length`: additions to the end of a large file leave earlier ones in it.
+fn footer_before(file: &File, length: u64) -> std::io::Result<Option<(Footer, Vec<Place>)>> {
+    if let Some(found) = index(file, length)? {
+        return Ok(Some(found));
+    }
+    let mut tries = FOOTERS_TRIED;
+    let mut window = vec![0; WINDOW];
+    let mut end = length;
+    while end > HEADER_BYTES && tries > 0 {
+        let at = end.saturating_sub(WINDOW as u64);
+        let got = read_up_to(file, at, &mut window[..(end - at) as usize])?;
+        for found in memchr::memmem::rfind_iter(&window[..got], FOOTER) {
+            tries = tries.saturating_sub(1);
+            if let Some(found) = index(file, at + found as u64 + FOOTER_BYTES)? {
+                return Ok(Some(found));
+            }
+        }
+        if at == 0 {
+            break;
+        }
+        // A magic may lie across two windows.
+        end = at + FOOTER.len() as u64 - 1;
+    }
+    Ok(None)
+}
+
+/// The places by the index, if the footer that ends at `end` and its index are sound.
+fn index(file: &File, end: u64) -> std::io::Result<Option<(Footer, Vec<Place>)>> {
+    let Some(footer_at) = end.checked_sub(FOOTER_BYTES).filter(|at| *at >= HEADER_BYTES) else { return Ok(None) };
     let mut footer = [0; FOOTER_BYTES as usize];
     if read_up_to(file, footer_at, &mut footer)? < footer.len() || &footer[..8] != FOOTER {
         return Ok(None);
     }
     let (at, count, length) = (le64(&footer[8..16]), le64(&footer[16..24]), le64(&footer[24..32]));
     // Checked before anything is allocated: the index must fill exactly what is between the frames and the footer.
-    let fits = count <= ENTRIES && at >= HEADER_BYTES && at.checked_add(count * ENTRY_BYTES) == Some(footer_at) && length == bytes;
+    let fits = count <= ENTRIES && at >= HEADER_BYTES && at.checked_add(count * ENTRY_BYTES) == Some(footer_at) && length == end;
     if !fits {
         return Ok(None);
     }
@@ -171,37 +236,45 @@ fn index(file: &File, header: &[u8], bytes: u64) -> std::io::Result<Option<Vec<P
         return Ok(None);
     }
     let mut hasher = blake3::Hasher::new();
-    hasher.update(header).update(&table).update(&footer[..32]);
-    if hasher.finalize().as_bytes()[..] != footer[32..] {
+    hasher.update(&table).update(&footer[..FOOTER_SAID]);
+    if hasher.finalize().as_bytes()[..] != footer[FOOTER_SAID..] {
         return Ok(None);
     }
     let mut places = Vec::with_capacity(count as usize);
+    let mut last = HEADER_BYTES;
     for row in table.chunks_exact(ENTRY_BYTES as usize) {
         let mut name = [0; 32];
         name.copy_from_slice(&row[..32]);
-        let place =
-            Place { entry: Entry { name: ChunkHash(name), kind: row[44], bytes: le64(&row[40..44]) as u32 }, offset: le64(&row[32..40]) };
-        let end = place.offset.checked_add(FRAME_BYTES + u64::from(place.entry.bytes));
-        if place.entry.bytes > CHUNK_BYTES || end.is_none_or(|end| end > at) {
+        let bytes = le64(&row[40..44]) as u32;
+        let place = Place { entry: Entry { name: ChunkHash(name), kind: row[44], bytes }, offset: le64(&row[32..40]) };
+        let after = place.offset.checked_add(FRAME_BYTES + u64::from(bytes));
+        // Frames follow each other: an index that names one place often would be read often.
+        if bytes > CHUNK_BYTES || place.offset < last || after.is_none_or(|after| after > at) {
             return Ok(None);
         }
+        last = after.unwrap_or(at);
         places.push(place);
     }
-    Ok(Some(places))
+    let (mut handle, mut bundle) = ([0; 16], [0; 16]);
+    handle.copy_from_slice(&footer[32..48]);
+    bundle.copy_from_slice(&footer[48..64]);
+    Ok(Some((Footer { end, header: Header { handle, bundle, part: 1, parts: 1 } }, places)))
 }
 
-/// The places by the frames themselves: every one that proves itself.
-fn walk(file: &File, bytes: u64) -> std::io::Result<Vec<Place>> {
+/// The places by the frames themselves: every one from `at` to `end` that proves itself.
+fn walk(file: &File, mut at: u64, end: u64) -> std::io::Result<Vec<Place>> {
     let mut places = Vec::new();
-    let mut at = 0;
-    while let Some(found) = next_frame(file, at)? {
+    let mut window = vec![0; WINDOW];
+    // What looks like a frame and is none costs as many bytes as it claims: an honest file has few of those.
+    let mut wasted = 4 * end + (64 << 20);
+    while let Some(found) = next_frame(file, at, &mut window)? {
         let mut head = [0; FRAME_BYTES as usize];
         let whole = read_up_to(file, found, &mut head)? == head.len();
         let len = le64(&head[4..8]);
         let mut name = [0; 32];
         name.copy_from_slice(&head[8..]);
         at = found + 1;
-        if !whole || len > u64::from(CHUNK_BYTES) || found + FRAME_BYTES + len > bytes {
+        if !whole || len > u64::from(CHUNK_BYTES) || found + FRAME_BYTES + len > end {
             continue;
         }
         let mut chunk = vec![0; len as usize];
@@ -210,16 +283,20 @@ fn walk(file: &File, bytes: u64) -> std::io::Result<Vec<Place>> {
             let entry = Entry { name: ChunkHash(name), kind: kind_of(&chunk).unwrap_or(0), bytes: len as u32 };
             places.push(Place { entry, offset: found });
             at = found + FRAME_BYTES + len;
+        } else {
+            match wasted.checked_sub(len) {
+                Some(left) => wasted = left,
+                None => break,
+            }
         }
     }
     Ok(places)
 }
 
 /// Where the next frame may begin, from `at` on.
-fn next_frame(file: &File, mut at: u64) -> std::io::Result<Option<u64>> {
-    let mut window = vec![0; WINDOW];
+fn next_frame(file: &File, mut at: u64, window: &mut [u8]) -> std::io::Result<Option<u64>> {
     loop {
-        let got = read_up_to(file, at, &mut window)?;
+        let got = read_up_to(file, at, window)?;
         if let Some(found) = memchr::memmem::find(&window[..got], FRAME) {
             return Ok(Some(at + found as u64));
         }
@@ -251,7 +328,8 @@ impl Writer {
     /// Goes on after all that `contents` has; its old index and footer stay in between.
     pub fn append(mut file: File, contents: &Contents, header: Header) -> std::io::Result<Self> {
         file.seek(SeekFrom::Start(contents.bytes))?;
-        Ok(Self { out: BufWriter::with_capacity(1 << 18, file), header, places: contents.places.clone(), at: contents.bytes })
+        let places = contents.places.iter().filter(|p| p.offset < contents.bytes).copied().collect();
+        Ok(Self { out: BufWriter::with_capacity(1 << 18, file), header, places, at: contents.bytes })
     }
 
     pub fn add(&mut self, chunk: &[u8]) -> std::io::Result<()> {
@@ -266,15 +344,17 @@ impl Writer {
         Ok(())
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
     /// Bytes so far, with index and footer.
     pub fn bytes(&self) -> u64 {
         self.at + self.places.len() as u64 * ENTRY_BYTES + FOOTER_BYTES
     }
 
-    /// Writes index and footer, and makes all durable. `parts` is known only now.
-    pub fn finish(mut self, parts: u16) -> std::io::Result<()> {
-        self.header.parts = parts;
-        let header = self.header.encode();
+    /// Writes index and footer, and makes all durable: the footer last, so that it never stands for frames that are not there.
+    pub fn finish(mut self) -> std::io::Result<()> {
         let mut table = Vec::with_capacity(self.places.len() * ENTRY_BYTES as usize);
         for place in &self.places {
             table.extend(place.entry.name.0);
@@ -286,15 +366,24 @@ impl Writer {
         footer.extend(self.at.to_le_bytes());
         footer.extend((self.places.len() as u64).to_le_bytes());
         footer.extend((self.at + table.len() as u64 + FOOTER_BYTES).to_le_bytes());
+        footer.extend(self.header.handle);
+        footer.extend(self.header.bundle);
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&header).update(&table).update(&footer);
+        hasher.update(&table).update(&footer);
         footer.extend(hasher.finalize().as_bytes());
         self.out.write_all(&table)?;
-        self.out.write_all(&footer)?;
-        let file = self.out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        file.write_all_at(&header, 0)?;
+        let mut file = self.out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        file.sync_data()?;
+        file.write_all(&footer)?;
         file.sync_all()
     }
+}
+
+/// Says in a finished file's header which part it is of how many.
+pub(crate) fn number_part(path: &Path, header: Header) -> std::io::Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).open(path)?;
+    file.write_all_at(&header.encode(), 0)?;
+    file.sync_all()
 }
 
 /// What anyone can tell of a bundle file.
@@ -316,20 +405,23 @@ pub struct Summary {
 pub fn summary(path: &Path, seen: &mut dyn FnMut(u64, u64)) -> Result<Summary, MailboxError> {
     let contents = Contents::open(path)?;
     let (mut chunks, mut damaged) = (0, 0);
-    let file = contents.reader().map_err(|e| fault(path, &e))?;
+    let file = contents.reader().map_err(|e| reading(path, &e))?;
     for (n, place) in contents.places.iter().enumerate() {
-        match read_frame(&file, place).map_err(|e| fault(path, &e))? {
+        match read_frame(&file, place).map_err(|e| reading(path, &e))? {
             Some(_) => chunks += 1,
             None => damaged += 1,
         }
         seen(n as u64 + 1, contents.places.len() as u64);
     }
     let sound = contents.whole && damaged == 0;
-    Ok(Summary { header: contents.header, bytes: contents.bytes, chunks, damaged, sound })
+    Ok(Summary { header: contents.header, bytes: contents.length, chunks, damaged, sound })
 }
 
 /// Reads the header alone: for the parts that lie beside one.
 pub(crate) fn header_of(path: &Path) -> Option<Header> {
+    if !std::fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
     let mut head = [0; HEADER_BYTES as usize];
     let mut file = File::open(path).ok()?;
     file.read_exact(&mut head).ok()?;

@@ -9,8 +9,19 @@ pub(crate) fn fault(path: &Path, e: &Error) -> MailboxError {
     match e.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => MailboxError::Missing(place),
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => MailboxError::ReadOnly(place, e.to_string()),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => MailboxError::Full(place),
+        ErrorKind::FileTooLarge => {
+            MailboxError::Io(place, "the file is too large for this medium: use `cairn bundle create --split`".into())
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => MailboxError::Full(place),
         _ => MailboxError::Io(place, e.to_string()),
+    }
+}
+
+/// The same where nothing was to be written.
+pub(crate) fn reading(path: &Path, e: &Error) -> MailboxError {
+    match fault(path, e) {
+        MailboxError::ReadOnly(place, why) => MailboxError::Io(place, why),
+        other => other,
     }
 }
 

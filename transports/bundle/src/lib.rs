@@ -7,12 +7,13 @@
 //! frame   40+n "frm1", length of the chunk (4), its name: BLAKE3 (32), the chunk
 //! ...
 //! index   48 each: name 32, offset of the frame 8, length 4, kind 1, zeros 3
-//! footer  64   "cairnEND", offset of the index 8, number of entries 8, file length 8, hash 32
+//! footer  96   "cairnEND", offset of the index 8, number of entries 8, file length 8, handle 16, bundle 16, hash 32
 //! ```
 //!
 //! Integers are little-endian; lengths and offsets are bytes. The header's checksum is the beginning of the BLAKE3 of what is before
-//! it, the footer's hash is the BLAKE3 of header, index and the 32 bytes of footer before it. The handle tells members whose project
-//! it is. Whoever finds no sound footer walks the frames: each proves itself by its name. Chunks are sealed; nothing here needs a key.
+//! it, the footer's hash is the BLAKE3 of the index and the 64 bytes of footer before it. The handle tells members whose project
+//! it is. Whoever finds no sound footer walks the frames: each proves itself by its name. A large file grows at its end: new frames,
+//! index and footer after the old footer; until the new footer is there, the old one counts. Chunks are sealed; nothing here needs a key.
 //!
 //! # A shared folder
 //!

@@ -23,6 +23,8 @@ pub struct Listing {
     pub cursor: Vec<u8>,
     /// The cursor given was not understood or something it covered is gone: `entries` are all there is now.
     pub start_over: bool,
+    /// The place is damaged and becomes whole by a commit, even of nothing new.
+    pub mend: bool,
     /// What is wrong with the place, for people: damaged or missing parts.
     pub faults: Vec<String>,
 }

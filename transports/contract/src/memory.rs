@@ -107,7 +107,7 @@ impl Mailbox for MemoryMailbox {
         let from = from.filter(|n| *n <= shelf.len());
         let entry = |chunk: &Vec<u8>| Entry { name: ChunkHash::of(chunk), kind: kind_of(chunk).unwrap_or(0), bytes: chunk.len() as u32 };
         let entries = shelf[from.unwrap_or(0)..].iter().map(entry).collect();
-        Ok(Listing { entries, cursor: (shelf.len() as u64).to_le_bytes().to_vec(), start_over: from.is_none(), faults: Vec::new() })
+        Ok(Listing { entries, cursor: (shelf.len() as u64).to_le_bytes().to_vec(), start_over: from.is_none(), ..Listing::default() })
     }
 
     fn read(&mut self, names: &[ChunkHash]) -> Result<Vec<Vec<u8>>, MailboxError> {

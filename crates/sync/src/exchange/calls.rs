@@ -18,6 +18,8 @@ pub struct ExchangeSetup {
     pub only: Option<BTreeSet<DeviceId>>,
     /// Add nothing that a holder of these tips has.
     pub base: Vec<Tip>,
+    /// What lies there may have been made for readers who hold something already: a bundle file, not a place many write to.
+    pub for_readers: bool,
     /// What is remembered of the mailbox.
     pub memory: Memory,
 }
@@ -33,11 +35,24 @@ pub struct Listed {
     pub bytes: u32,
 }
 
+/// What a listing gave.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// What was not there at the cursor, or all, in an order in which it is well read.
+    pub entries: Vec<Listed>,
+    /// Where the next listing begins; empty for a place that is always listed whole.
+    pub cursor: Vec<u8>,
+    /// It is all there is now.
+    pub start_over: bool,
+    /// The place is damaged and becomes whole by writing.
+    pub mend: bool,
+}
+
 /// What an effect came to.
 #[derive(Clone, Debug)]
 pub enum MailEvent {
-    /// To `List`: what was not there at the cursor (or all), the next cursor, and whether it is all.
-    Listed(Vec<Listed>, Vec<u8>, bool),
+    /// To `List`.
+    Listed(Shown),
     /// To `Read`.
     Read(Vec<Vec<u8>>),
     /// To `Add`.
@@ -102,6 +117,23 @@ pub struct Made {
     pub changes: u32,
 }
 
+/// A batch that came in a chunk and is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlacedBatch {
+    /// Which of the chunks given.
+    pub input: usize,
+    /// The store's number of its chain.
+    pub chain: u32,
+    /// Author.
+    pub device: DeviceId,
+    /// Feed (as its header says it), number and hash.
+    pub tip: Tip,
+    /// Changes in it.
+    pub changes: u32,
+    /// Author's clock, milliseconds.
+    pub wall_ms: i64,
+}
+
 /// What an exchange asks of the store.
 #[derive(Clone, Debug)]
 pub enum MailRequest {
@@ -113,8 +145,8 @@ pub enum MailRequest {
     Wanted(Vec<(FeedId, u64, Tip)>),
     /// Hold chunks, durably.
     Persist(Vec<Vec<u8>>),
-    /// What is here and not known to be in the mailbox.
-    Lacking(Known),
+    /// What is here and not known to be in the mailbox; with what is not in a batch yet if `true`.
+    Lacking(Known, bool),
     /// Batches of a chain from one to another, up to so many bytes.
     Load(u32, u64, u64, usize),
     /// Read keys and control operations that the mailbox lacks, as chunks.
@@ -130,6 +162,8 @@ pub enum MailRequest {
 pub struct Taken {
     /// Manifests of members.
     pub manifests: Vec<Manifest>,
+    /// Manifests of others: a help to read in order, not believed.
+    pub unproved: Vec<Manifest>,
     /// First 16 bytes of the hashes of control operations that lie there.
     pub ops: Vec<[u8; 16]>,
     /// For whom keys of which epoch lie there.
@@ -159,10 +193,12 @@ pub enum MailAnswer {
         gaps: u64,
         /// No batches of this project.
         dropped: u64,
+        /// Every batch that is held now, in order.
+        placed: Vec<PlacedBatch>,
     },
-    /// To `Lacking`: runs to add, what is known with what belongs together put together, and how many control operations and
-    /// boxes of read keys are lacking.
-    Lacking(Vec<Lack>, Known, usize, usize),
+    /// To `Lacking`: runs to add, what is known with what belongs together put together, how many control operations and boxes of
+    /// read keys are lacking, and whether there is a key to seal anything under.
+    Lacking(Vec<Lack>, Known, usize, bool),
     /// To `Load`.
     Loaded(Vec<Made>),
     /// To `ComposeFirst` and `ComposeLast`.

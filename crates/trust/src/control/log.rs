@@ -70,6 +70,11 @@ impl Log {
         self.project
     }
 
+    /// `true` if an operation let the device in once, whether that counts or not.
+    pub fn has_grant(&self, device: &DeviceId) -> bool {
+        self.grants.contains_key(device)
+    }
+
     /// Adds an operation. `false` if it was here.
     pub fn admit(&mut self, op: ControlOp) -> Result<bool, Refusal> {
         self.take(op, false)

@@ -42,6 +42,13 @@ pub struct KeysChunk<'a> {
     chunk: &'a [u8],
 }
 
+impl KeysChunk<'_> {
+    /// How many boxes it has.
+    pub fn boxes(&self) -> usize {
+        self.boxes.len() / BOX_BYTES
+    }
+}
+
 /// `newest` for `readers` (device and agreement key), with all of `ring`. `seed` is 32 fresh random bytes. One whose agreement key
 /// is no key gets a box nobody opens. `None` for more than [`limits::READERS`].
 pub fn box_for_readers(
@@ -80,10 +87,10 @@ pub fn read_keys_chunk(chunk: &[u8]) -> Result<KeysChunk<'_>, ChunkError> {
     Ok(KeysChunk { epoch, boxes, chunk })
 }
 
-/// Opens a keys chunk with `known` (its key) at hand, or by the box for this device.
-pub fn open_readers(project: &ProjectId, chunk: &KeysChunk<'_>, keys: &DeviceKeys, known: Option<&EpochKey>) -> Option<MailKeys> {
+/// Opens a keys chunk with `known` (its key) at hand, or else by the box for this device: each box is tried.
+pub fn open_readers(project: &ProjectId, chunk: &KeysChunk<'_>, keys: Option<&DeviceKeys>, known: Option<&EpochKey>) -> Option<MailKeys> {
     let own = || {
-        let open = |sealed: &[u8]| Some(EpochKey(open_box(project, MAIL_BOX, keys, sealed)?.try_into().ok()?));
+        let open = |sealed: &[u8]| Some(EpochKey(open_box(project, MAIL_BOX, keys?, sealed)?.try_into().ok()?));
         chunk.boxes.chunks_exact(BOX_BYTES).filter_map(open).find(|k| k.id() == chunk.epoch)
     };
     let key = known.cloned().or_else(own).filter(|k| k.id() == chunk.epoch)?;
@@ -114,20 +121,23 @@ mod tests {
         let read = read_keys_chunk(&chunk).unwrap();
         assert_eq!(read.boxes.len(), 4 * BOX_BYTES, "a power of two");
         for k in &team[..3] {
-            let got = open_readers(&P, &read, k, None).unwrap();
+            let got = open_readers(&P, &read, Some(k), None).unwrap();
             assert_eq!((&got.ring, got.readers.len()), (&ring, 3));
         }
-        assert_eq!(open_readers(&P, &read, &team[3], None), None);
-        assert_eq!(open_readers(&ProjectId([8; 32]), &read, &team[0], None), None);
-        assert!(open_readers(&P, &read, &team[3], Some(&EpochKey([2; 32]))).is_some());
+        assert_eq!(open_readers(&P, &read, Some(&team[3]), None), None);
+        assert_eq!(open_readers(&ProjectId([8; 32]), &read, Some(&team[0]), None), None);
+        assert!(open_readers(&P, &read, None, Some(&EpochKey([2; 32]))).is_some());
         for at in (0..chunk.len()).step_by(11) {
             let mut bad = chunk.clone();
             bad[at] ^= 1;
-            let got = read_keys_chunk(&bad).ok().and_then(|c| open_readers(&P, &c, &team[0], None));
+            let got = read_keys_chunk(&bad).ok().and_then(|c| open_readers(&P, &c, Some(&team[0]), None));
             assert_eq!(got, None, "byte {at}");
         }
         for cut in 0..chunk.len() {
-            assert!(read_keys_chunk(&chunk[..cut]).ok().is_none_or(|c| open_readers(&P, &c, &team[0], None).is_none()), "cut at {cut}");
+            assert!(
+                read_keys_chunk(&chunk[..cut]).ok().is_none_or(|c| open_readers(&P, &c, Some(&team[0]), None).is_none()),
+                "cut at {cut}"
+            );
         }
     }
 }

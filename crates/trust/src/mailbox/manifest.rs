@@ -100,7 +100,8 @@ impl Shelf {
 
     fn is_sound(&self) -> bool {
         let inside: u64 = self.pieces.iter().map(|p| u64::from(p.batches)).sum();
-        self.from > 0 && self.from <= self.tip.seq && inside == self.batches()
+        let none = self.pieces.iter().any(|p| p.batches == 0);
+        self.from > 0 && self.from <= self.tip.seq && self.tip.seq < limits::BATCHES && !none && inside == self.batches()
     }
 }
 
