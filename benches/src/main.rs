@@ -4,6 +4,7 @@
 //! with its target, and the ratio to CoMapeo core 7.1 measured on the same work (725 obs/s first sync and 350 MB at
 //! 10,000; 598 bytes an observation on the wire). The question of each figure stands beside it in `benches/README.md`.
 
+mod carried;
 mod membership;
 
 use cairn_node::{AddRequest, Home, Node, Request};
@@ -35,6 +36,7 @@ fn main() {
     after(&a, &b, &mut out);
     lists(&a, &mut out);
     adds(&a, &mut out);
+    out["carried"] = carried::figures(root.path(), &a, count);
     out["membership"] = membership::figures();
     println!("{out:#}");
 }

@@ -37,7 +37,7 @@ pub struct Args {
 }
 
 const EXAMPLES: &str = "Examples:
-  cairn demo                                              two devices, real data, one minute
+  cairn demo                                              three devices, real data, one minute
   cairn new \"River watch\"                                 start a project on this device
   cairn add --category animal --at -3.46,-62.21 species=tapir count=2
   cairn import sightings.csv --category animal
@@ -326,7 +326,7 @@ Examples:
     },
     /// Walk through everything stored and say what is wrong
     Check,
-    /// Two devices and real data in a temporary folder
+    /// Three devices and real data in a temporary folder
     Demo,
 }
 

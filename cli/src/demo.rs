@@ -1,10 +1,11 @@
-//! `cairn demo`: two devices, real data, one sync over QUIC on this machine, and a table of what each has.
+//! `cairn demo`: two devices that meet over QUIC on this machine, a third that only ever sees a file, real data, and a table of what
+//! each has.
 
 use crate::render::{bytes, table};
 use crate::ui::Ui;
 use cairn_node::{
-    AddRequest, EditRequest, Home, ImportRequest, JoinRequest, ListRequest, NewRequest, Node, NodeError, Reply, Request, ServeOptions,
-    SyncRequest, serve,
+    AddRequest, BundleRequest, EditRequest, Home, ImportRequest, JoinRequest, ListRequest, NewRequest, Node, NodeError, Reply, Request,
+    ServeOptions, SyncRequest, serve,
 };
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -50,11 +51,21 @@ pub fn run(ui: &Ui) -> Result<Reply, NodeError> {
     apart(&ana, &bo)?;
     ui.say("They meet again.");
     let (ana, bo, second) = meet(ana, bo)?;
+    ui.say(
+        "Cy is far away: he gets a ticket and a bundle file, joins by them without having met anybody, records, and sends the file back.",
+    );
+    let file = folder.0.join("trip.cairn");
+    let (ana, cy, carried) = by_hand(ana, Home::at(folder.0.join("c"))?, &file)?;
     let (ana, bo, third) = meet(ana, bo)?;
-    let report = report(&ana, &bo, &import, &[("first sync", first), ("after edits on both", second), ("nothing to say", third)])?;
-    let equal = digest(&ana)? == digest(&bo)?;
+    let (cy, _) = visit(cy, &file)?;
+    let (ana, bo, last) = meet(ana, bo)?;
+    let mut steps = vec![("first sync", first), ("after edits on both", second)];
+    steps.extend(carried);
+    steps.extend([("Bo hears of it", third), ("nothing to say", last)]);
+    let report = report(&[("Ana's laptop", &ana), ("Bo's phone", &bo), ("Cy's phone", &cy)], &import, &steps)?;
+    let equal = digest(&ana)? == digest(&bo)? && digest(&ana)? == digest(&cy)?;
     let seconds = began.elapsed().as_secs_f64();
-    let verdict = if equal { "Both devices hold the same." } else { "THE DEVICES DIFFER: this is a bug." };
+    let verdict = if equal { "All three devices hold the same." } else { "THE DEVICES DIFFER: this is a bug." };
     let text = format!("{report}\n\n{verdict} {seconds:.1} s in all; nothing left this machine.");
     Ok(Reply { data: json!({"table": text, "equal": equal, "seconds": seconds}), code: u8::from(!equal), warnings: Vec::new() })
 }
@@ -123,6 +134,32 @@ fn meet(ana: Node, bo: Node) -> Result<(Node, Node, Value), NodeError> {
     Ok((Node::open(&ana_home, None)?, Node::open(&bo_home, None)?, row.data["targets"][0].clone()))
 }
 
+/// Ana writes a bundle, Cy enters by it and adds what he has, Ana takes it back.
+fn by_hand(ana: Node, cy: Home, file: &Path) -> Result<(Node, Node, Vec<(&'static str, Value)>), NodeError> {
+    let path = file.display().to_string();
+    let create = BundleRequest::Create { file: path.clone(), device: None, since: None, split: None, only: vec![] };
+    let mut made = ana.handle(Request::Bundle(create))?.data;
+    made["sent"] = json!({"batches": made["batches"], "bytes": made["bytes"]});
+    let ticket = ana.handle(Request::Invite(Default::default()))?.data["ticket"].as_str().unwrap_or_default().to_owned();
+    let joined = cy.join_project(&JoinRequest { ticket, device_name: Some("Cy's phone".into()), via: Some(path), ..Default::default() })?;
+    let taken = joined.data["targets"][0].clone();
+    let cy = Node::open(&cy, None)?;
+    cy.handle(Request::Add(AddRequest { at: Some("19.4,-155.3".into()), note: Some("ash on the tent".into()), ..Default::default() }))?;
+    let (cy, given) = visit(cy, file)?;
+    let (ana, back) = visit(ana, file)?;
+    Ok((ana, cy, vec![("Ana writes a file", made), ("Cy enters by it", taken), ("Cy adds to it", given), ("it comes back", back)]))
+}
+
+/// One device syncs with the file.
+fn visit(node: Node, file: &Path) -> Result<(Node, Value), NodeError> {
+    let home = home_of(&node)?;
+    drop(node);
+    let client = cairn_node::Client::new(home.clone(), None, std::time::Duration::from_secs(5));
+    let sync = SyncRequest { targets: vec![file.display().to_string()], ..Default::default() };
+    let reply = client.ask(Request::Sync(sync), &|_, _, _| {})?;
+    Ok((Node::open(&home, None)?, reply.data["targets"][0].clone()))
+}
+
 fn home_of(node: &Node) -> Result<Home, NodeError> {
     let path = node.folder().parent().and_then(Path::parent).map(Path::to_owned);
     Home::at(path.ok_or_else(|| NodeError::NotFound { what: "home".into() })?)
@@ -132,13 +169,13 @@ fn digest(node: &Node) -> Result<Value, NodeError> {
     Ok(node.handle(Request::Status)?.data["digest"].clone())
 }
 
-fn report(ana: &Node, bo: &Node, import: &Value, syncs: &[(&str, Value)]) -> Result<String, NodeError> {
+fn report(devices: &[(&str, &Node)], import: &Value, syncs: &[(&str, Value)]) -> Result<String, NodeError> {
     let mut rows = Vec::new();
-    for (name, node) in [("Ana's laptop", ana), ("Bo's phone", bo)] {
+    for (name, node) in devices {
         let status = node.handle(Request::Status)?.data;
         let digest: String = status["digest"].as_str().unwrap_or_default().chars().take(16).collect();
         rows.push(vec![
-            name.into(),
+            (*name).into(),
             status["observations"].to_string(),
             status["conflicts"].to_string(),
             status["unsynced"].to_string(),
@@ -150,16 +187,17 @@ fn report(ana: &Node, bo: &Node, import: &Value, syncs: &[(&str, Value)]) -> Res
         vec![vec!["import of the file".into(), import["created"].to_string() + " rows", "-".into(), format!("{} ms", import["ms"])]];
     for (name, t) in syncs {
         let moved = t["sent"]["batches"].as_u64().unwrap_or(0) + t["received"]["batches"].as_u64().unwrap_or(0);
+        let size = |side: &str| t[side]["bytes"].as_u64().unwrap_or(0);
         times.push(vec![
             (*name).into(),
             format!("{moved} batches"),
-            bytes(t["wire_bytes"].as_u64().unwrap_or(0)),
+            bytes(t["wire_bytes"].as_u64().unwrap_or_else(|| size("sent") + size("received"))),
             format!("{} ms", t["ms"]),
         ]);
     }
-    out.push(table(&["step", "moved", "on the wire", "time"], &times));
+    out.push(table(&["step", "moved", "bytes", "time"], &times));
     out.push(String::new());
-    for conflict in ana.handle(Request::Conflicts)?.data["conflicts"].as_array().into_iter().flatten() {
+    for conflict in devices[0].1.handle(Request::Conflicts)?.data["conflicts"].as_array().into_iter().flatten() {
         let values: Vec<String> = conflict["values"].as_array().into_iter().flatten().map(|v| v["value"].to_string()).collect();
         out.push(format!(
             "Both values of `{}` are kept and listed: {}",

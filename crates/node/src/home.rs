@@ -499,6 +499,12 @@ impl Node {
         Ok(())
     }
 
+    /// Cuts the open batch now, as a sync would.
+    pub fn cut(&self) -> Result<(), NodeError> {
+        self.store().prepare(now_ms())?;
+        Ok(())
+    }
+
     /// Answers every request that needs no network.
     pub fn handle(&self, request: Request) -> Result<Reply, NodeError> {
         let before = self.store().digest()?;
