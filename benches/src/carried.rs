@@ -17,7 +17,7 @@ pub fn figures(root: &Path, a: &Device, count: usize) -> Value {
     let path = file.to_str().expect("UTF-8");
     let (create_s, create_mb) = timed(a, &["bundle", "create", path]);
     let size = file.metadata().expect("written").len() as f64;
-    let c = Device::new(root, "c");
+    let c = Device::new(root, "carried");
     let ticket = a.ticket();
     c.ok(&["join", &ticket, "--name", "Cy"]);
     let (apply_s, apply_mb) = timed(&c, &["sync", path]);
@@ -42,7 +42,7 @@ pub fn figures(root: &Path, a: &Device, count: usize) -> Value {
 
 /// Each save cut as its own batch, as a device that syncs after every tap makes them.
 fn single_saves(root: &Path) -> Value {
-    let (d, e) = (Device::new(root, "d"), Device::new(root, "e"));
+    let (d, e) = (Device::new(root, "tiny-d"), Device::new(root, "tiny-e"));
     d.ok(&["new", "Tiny", "--name", "Di"]);
     e.ok(&["join", &d.ticket(), "--name", "Ed"]);
     {

@@ -433,3 +433,63 @@ fn services_keep_a_shared_folder_up_to_date() {
     b.ok(&["add", "--at", "2,2", "who=b"]);
     shows(&a, 2);
 }
+
+/// An unplugged stick leaves its mount point behind: a remote that is suddenly empty is not filled again unasked.
+#[test]
+fn a_folder_that_was_emptied_is_not_filled_again_unasked() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = Device::new(dir.path(), "a");
+    a.ok(&["new", "River", "--name", "Ana"]);
+    let (stick, away) = (file(dir.path(), "stick"), file(dir.path(), "away"));
+    std::fs::create_dir(&stick).unwrap();
+    a.ok(&["remote", "add", "stick", &stick]);
+    a.ok(&["add", "--at", "1,1"]);
+    a.ok(&["sync", "stick"]);
+    a.ok(&["sync", "stick"]);
+    std::fs::rename(&stick, &away).unwrap();
+    assert_eq!(a.json(&["sync", "stick"]).0, 4, "not there");
+    std::fs::create_dir(&stick).unwrap();
+    let (code, reply) = a.json(&["sync", "stick"]);
+    assert_eq!((code, std::fs::read_dir(&stick).unwrap().count()), (4, 0), "{reply}");
+    assert!(reply["error"]["hint"].as_str().unwrap().contains("fills it again"), "{reply}");
+    a.ok(&["sync", &stick]);
+    assert_eq!(std::fs::read_dir(&stick).unwrap().count(), 1, "asked for by its path it is");
+}
+
+/// A flipped byte where nobody needs to read: whoever holds the data notices and makes it good for those who come later.
+#[test]
+fn damage_is_noticed_by_those_who_have_the_data_and_made_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = pair(dir.path());
+    let rows = dir.path().join("rows.csv");
+    write_rows(&rows, 0, 1000);
+    a.ok(&["import", &rows.to_string_lossy()]);
+    let (trip, share) = (file(dir.path(), "trip.cairn"), file(dir.path(), "share"));
+    std::fs::create_dir(&share).unwrap();
+    a.ok(&["bundle", "create", &trip]);
+    a.ok(&["sync", &share]);
+    let inside = walk(Path::new(&share)).remove(0);
+    for path in [&trip, &inside] {
+        let mut bytes = std::fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+    for place in [&trip, &share] {
+        assert!(!a.json(&["sync", place]).1["warnings"].as_array().unwrap().is_empty(), "said");
+        until_settled(&a, place);
+        let c = joined(dir.path(), if *place == trip { "c1" } else { "c2" }, &a, place);
+        assert_eq!(c.ok(&["status"])["observations"], 1000);
+    }
+    b.ok(&["sync", &trip]);
+    assert_eq!(b.ok(&["status"])["observations"], 1000);
+}
+
+fn until_settled(device: &Device, place: &str) {
+    for _ in 0..4 {
+        if device.ok(&["sync", place])["targets"][0]["wrote"] == false {
+            return;
+        }
+    }
+    panic!("it writes for ever");
+}
