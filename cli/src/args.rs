@@ -260,8 +260,8 @@ pub enum Verb {
     },
     /// Exchange with other devices
     #[command(
-        after_help = "TARGET: HOST:PORT, a device's name or id, a bundle file (.cairn), a shared folder, the name of a remote, or `lan`: everyone of
-this project found on this network. Without a target: `lan` and all remotes.
+        after_help = "TARGET: HOST:PORT, a device's name or id, a bundle file (.cairn), a shared folder, the name of a remote, or `lan`: everyone of this
+project found on this network. Without a target: `lan` and all remotes.
 
 Examples:
   cairn sync                               everyone near, and all remotes

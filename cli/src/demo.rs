@@ -13,6 +13,9 @@ use std::time::Instant;
 
 const EARTHQUAKES: &[u8] = include_bytes!("../demo/earthquakes.geojson");
 
+/// What was done, and what a target said of it.
+type Step = (&'static str, Value);
+
 /// A folder that goes when the demo ends.
 struct Folder(PathBuf);
 
@@ -135,7 +138,7 @@ fn meet(ana: Node, bo: Node) -> Result<(Node, Node, Value), NodeError> {
 }
 
 /// Ana writes a bundle, Cy enters by it and adds what he has, Ana takes it back.
-fn by_hand(ana: Node, cy: Home, file: &Path) -> Result<(Node, Node, Vec<(&'static str, Value)>), NodeError> {
+fn by_hand(ana: Node, cy: Home, file: &Path) -> Result<(Node, Node, Vec<Step>), NodeError> {
     let path = file.display().to_string();
     let create = BundleRequest::Create { file: path.clone(), device: None, since: None, split: None, only: vec![] };
     let mut made = ana.handle(Request::Bundle(create))?.data;
@@ -169,7 +172,7 @@ fn digest(node: &Node) -> Result<Value, NodeError> {
     Ok(node.handle(Request::Status)?.data["digest"].clone())
 }
 
-fn report(devices: &[(&str, &Node)], import: &Value, syncs: &[(&str, Value)]) -> Result<String, NodeError> {
+fn report(devices: &[(&str, &Node)], import: &Value, syncs: &[Step]) -> Result<String, NodeError> {
     let mut rows = Vec::new();
     for (name, node) in devices {
         let status = node.handle(Request::Status)?.data;

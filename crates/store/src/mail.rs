@@ -19,6 +19,9 @@ const CONTROL_OPS: usize = 65_536;
 /// Bytes of control operations put into one chunk.
 const CONTROL_CHUNK_BYTES: usize = 256 << 10;
 
+/// Control operations and the read key they travel under.
+type UnderKey = (EpochKey, Vec<Vec<u8>>);
+
 /// What came of chunks about the project itself.
 #[derive(Clone, Debug, Default)]
 pub struct Mail {
@@ -317,7 +320,7 @@ impl Store {
 
     /// A removal, and what it builds on, goes under the read key before it: the device it removes can read it. All else goes under the
     /// newest key, which those who left do not have.
-    fn by_epoch_before(&self, have: &BTreeSet<[u8; 16]>) -> Result<Vec<(EpochKey, Vec<Vec<u8>>)>, StoreError> {
+    fn by_epoch_before(&self, have: &BTreeSet<[u8; 16]>) -> Result<Vec<UnderKey>, StoreError> {
         let log = &self.mem.control;
         let newest = self.mail_key()?;
         let first = log.genesis().and_then(|g| self.mem.epochs.get(&g.epoch?)).or(self.mem.ring.keys.first()).unwrap_or(&newest);
@@ -332,7 +335,7 @@ impl Store {
                 before.entry(op.hash).or_insert(minted.unwrap_or(first));
             }
         }
-        let mut groups: Vec<(EpochKey, Vec<Vec<u8>>)> = Vec::new();
+        let mut groups: Vec<UnderKey> = Vec::new();
         for op in self.ops_lacking(have) {
             let under = before.get(&op.hash).copied().unwrap_or(&newest);
             match groups.iter_mut().find(|(key, _)| key == under) {

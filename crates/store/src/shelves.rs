@@ -27,6 +27,9 @@ pub struct Uncovered {
     pub wall_ms: (i64, i64),
 }
 
+/// First and last batch.
+type Span = (u64, u64);
+
 /// First batch and tip of a run.
 pub type MailRun = (u64, Tip);
 
@@ -64,7 +67,7 @@ impl Store {
             if f.seq < f.base {
                 continue;
             }
-            let (mut covered, mut sure): (Vec<(u64, u64)>, Vec<(u64, u64)>) = Default::default();
+            let (mut covered, mut sure) = (Vec::<Span>::new(), Vec::<Span>::new());
             for (at, (from, tip)) in runs.iter().enumerate().filter(|(_, (_, tip))| tip.feed == f.id) {
                 let Some((end, proved)) = self.end_on(&v, n, *tip)?.filter(|(end, _)| from <= end) else { continue };
                 let span = ((*from).max(f.base), end);
@@ -202,8 +205,8 @@ impl Store {
 }
 
 /// Spans that touch or overlap, as one.
-fn merge(sorted: &[(u64, u64)]) -> Vec<(u64, u64)> {
-    let mut out: Vec<(u64, u64)> = Vec::new();
+fn merge(sorted: &[Span]) -> Vec<Span> {
+    let mut out: Vec<Span> = Vec::new();
     for (from, end) in sorted {
         match out.last_mut() {
             Some(last) if *from <= last.1 + 1 => last.1 = last.1.max(*end),
