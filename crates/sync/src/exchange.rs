@@ -1,7 +1,9 @@
 //! One exchange with a mailbox, from its listing to what is left there. See the crate's documentation for the calling contract.
 
 mod calls;
+mod giving;
 mod known;
+mod taking;
 
 pub use calls::{ExchangeSetup, Lack, Listed, Made, MailAnswer, MailEffect, MailEvent, MailRequest, PlacedBatch, Shown, Taken};
 pub use known::{Known, Lot, Memory, Run};
@@ -93,6 +95,8 @@ pub struct Exchange {
     /// Chunks no member's manifest tells about, and those of them that found no place yet.
     unlisted: Vec<ChunkHash>,
     again: Vec<ChunkHash>,
+    /// Chunks of which members tell.
+    told: BTreeSet<[u8; 16]>,
     /// What they turned out to hold: listed anew.
     relisted: Vec<(u32, Shelf)>,
     /// Names and bytes of what the store is taking.
@@ -145,6 +149,7 @@ impl Exchange {
             asked: Vec::new(),
             unlisted: Vec::new(),
             again: Vec::new(),
+            told: BTreeSet::new(),
             relisted: Vec::new(),
             persisting: Vec::new(),
             pass: 0,
@@ -258,7 +263,7 @@ impl Exchange {
     }
 
     /// The next names of the queue that fit one read.
-    fn portion(&mut self) -> Option<Vec<ChunkHash>> {
+    pub(super) fn portion(&mut self) -> Option<Vec<ChunkHash>> {
         let mut bytes = 0;
         self.asked.clear();
         while let Some(name) = self.queue.front().copied() {
@@ -274,7 +279,7 @@ impl Exchange {
     }
 
     /// What was asked for, in the order in which it was; the rest is counted.
-    fn sound(&mut self, chunks: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    pub(super) fn sound(&mut self, chunks: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         let mut by_name: BTreeMap<ChunkHash, Vec<u8>> = chunks.into_iter().map(|c| (ChunkHash::of(&c), c)).collect();
         let sound: Vec<Vec<u8>> = self.asked.iter().filter_map(|name| by_name.remove(name)).collect();
         self.outcome.lost += (self.asked.len() - sound.len()) as u64;
@@ -293,7 +298,6 @@ impl Exchange {
         for (epoch, readers) in taken.boxed {
             self.memory.known.boxed.entry(epoch).or_default().extend(readers);
         }
-        let mut told = BTreeSet::new();
         for manifest in taken.manifests {
             if self.setup.for_readers {
                 let new: Vec<Tip> = manifest.base.iter().filter(|t| !self.memory.known.base.contains(t)).copied().collect();
@@ -302,7 +306,7 @@ impl Exchange {
             self.outcome.writers.push((manifest.device, manifest.made_ms));
             for shelf in manifest.shelves {
                 let Some(shelf) = self.present(shelf) else { continue };
-                told.extend(shelf.pieces.iter().map(|p| p.chunk));
+                self.told.extend(shelf.pieces.iter().map(|p| p.chunk));
                 self.memory.known.add(shelf.from, shelf.tip);
                 let (_, lot) = self.pieces_from(&shelf, shelf.from);
                 Lot::gather(&mut self.outcome.all, lot);
@@ -313,17 +317,17 @@ impl Exchange {
         self.shelves.dedup();
         self.outcome.holds = self.holds();
         self.outcome.partial = !self.memory.known.base.is_empty();
-        self.find_unlisted(&told, taken.unproved);
+        self.find_unlisted(taken.unproved);
         if self.setup.pull { self.sort() } else { self.look() }
     }
 
     /// Chunks of which no member tells, in an order that others tell, or in which they lie.
-    fn find_unlisted(&mut self, told: &BTreeSet<[u8; 16]>, unproved: Vec<Manifest>) {
+    fn find_unlisted(&mut self, unproved: Vec<Manifest>) {
         let mut shelves: Vec<Shelf> = unproved.into_iter().flat_map(|m| m.shelves).collect();
         shelves.sort_by_key(|s| (s.feed(), s.from));
         let first = shelves.iter().flat_map(|s| &s.pieces).map(|p| p.chunk);
         let mut seen = BTreeSet::new();
-        let all = first.chain(self.order.iter().copied()).filter(|n| !told.contains(n) && seen.insert(*n));
+        let all = first.chain(self.order.iter().copied()).filter(|n| !self.told.contains(n) && seen.insert(*n));
         let batches = all.filter_map(|n| self.entries.get(&n)).filter(|e| is_batches(e.kind));
         self.unlisted = batches.map(|e| e.name).collect();
         self.outcome.unlisted = self.unlisted.len() as u64;
@@ -353,228 +357,5 @@ impl Exchange {
             }
         }
         held
-    }
-
-    fn sort(&mut self) -> MailEffect {
-        self.stage = Stage::Sorting;
-        let runs = self.shelves.iter().map(|s| (s.feed(), s.from, s.tip)).collect();
-        MailEffect::Store(MailRequest::Wanted(runs))
-    }
-
-    fn on_wanted(&mut self, firsts: &[Option<u64>]) -> MailEffect {
-        self.pass += 1;
-        let mut planned: BTreeMap<_, u64> = BTreeMap::new();
-        let mut wanted: Vec<ChunkHash> = Vec::new();
-        let mut left = Vec::new();
-        for (shelf, first) in self.shelves.iter().zip(firsts) {
-            let Some(mut first) = first.map(|f| f.max(shelf.from)) else { continue };
-            match self.pass {
-                // Another shelf of the same feed brings it already, unless the feed branched: the next pass tells.
-                1 => first = first.max(planned.get(&shelf.feed()).map_or(0, |p| p + 1)),
-                2 => {}
-                _ => first = shelf.from,
-            }
-            if first > shelf.tip.seq {
-                continue;
-            }
-            let (names, lot) = self.pieces_from(shelf, first);
-            if self.setup.only.as_ref().is_some_and(|only| !only.contains(&shelf.device)) {
-                left.push(lot);
-                continue;
-            }
-            let most = planned.entry(shelf.feed()).or_default();
-            *most = shelf.tip.seq.max(*most);
-            if self.pass == 1 {
-                self.outcome.progress.to_receive += lot.batches;
-                Lot::gather(&mut self.outcome.from, lot);
-            }
-            wanted.extend(names);
-        }
-        if self.pass == 1 {
-            left.into_iter().for_each(|lot| Lot::gather(&mut self.outcome.left_there, lot));
-        }
-        if self.setup.dry_run {
-            return self.look();
-        }
-        let unlisted = if self.pass == 1 { std::mem::take(&mut self.unlisted) } else { std::mem::take(&mut self.again) };
-        if self.setup.only.is_none() {
-            wanted.extend(unlisted);
-        }
-        (self.held_in_pass, self.gaps_in_pass, self.trouble_in_pass) = (0, 0, false);
-        let mut once = BTreeSet::new();
-        self.queue = wanted.into_iter().filter(|name| once.insert(*name)).collect();
-        self.stage = Stage::Fetching;
-        if !self.queue.is_empty() && !self.memory.owes_receipt {
-            // Said before anything is taken: a visit that breaks off leaves its receipt the next time.
-            self.memory.owes_receipt = true;
-            self.stage = Stage::Owing;
-            return MailEffect::Store(MailRequest::Note(Memory { owes_receipt: true, ..self.before.clone() }));
-        }
-        self.fetch()
-    }
-
-    fn pieces_from(&self, shelf: &Shelf, first: u64) -> (Vec<ChunkHash>, Lot) {
-        let (mut names, mut end) = (Vec::new(), shelf.from - 1);
-        let mut lot = Lot { device: shelf.device, batches: 0, changes: 0, bytes: 0, wall_ms: shelf.wall_ms };
-        for piece in &shelf.pieces {
-            end += u64::from(piece.batches);
-            let Some(entry) = self.entries.get(&piece.chunk).filter(|_| end >= first) else { continue };
-            names.push(entry.name);
-            lot.batches += u64::from(piece.batches).min(end + 1 - first);
-            lot.changes += u64::from(piece.changes);
-            lot.bytes += u64::from(entry.bytes);
-        }
-        (names, lot)
-    }
-
-    fn fetch(&mut self) -> MailEffect {
-        if let Some(names) = self.portion() {
-            return MailEffect::Read(names);
-        }
-        // What was read may be what something else waited for; a branch shows only when its trunk is here; and what was damaged may lie
-        // there a second time.
-        let trouble = self.trouble_in_pass || self.gaps_in_pass > 0;
-        let again = self.held_in_pass > 0 || (trouble && self.pass < STUBBORN_PASSES);
-        if again && self.pass < PASSES {
-            return self.sort();
-        }
-        self.outcome.gaps = self.gaps_in_pass;
-        self.outcome.pulled = true;
-        if self.outcome.progress.received == 0 {
-            self.memory.owes_receipt = self.before.owes_receipt;
-        }
-        self.look()
-    }
-
-    fn on_persisted(&mut self, held: u64, gaps: u64, dropped: u64, placed: &[PlacedBatch]) -> MailEffect {
-        self.held_in_pass += held;
-        self.gaps_in_pass += gaps;
-        self.trouble_in_pass |= dropped > 0;
-        let persisting = std::mem::take(&mut self.persisting);
-        let progress = &mut self.outcome.progress;
-        progress.received += held;
-        progress.to_receive = progress.to_receive.max(progress.received);
-        if held > 0 {
-            progress.received_bytes += persisting.iter().map(|(_, bytes)| bytes).sum::<u64>();
-        }
-        if self.pass == 1 {
-            self.outcome.foreign += dropped;
-        }
-        let told: BTreeSet<[u8; 16]> = self.shelves.iter().flat_map(|s| &s.pieces).map(|p| p.chunk).collect();
-        for (input, (name, _)) in persisting.iter().enumerate().filter(|(_, (name, _))| !told.contains(&name.short())) {
-            let inside: Vec<&PlacedBatch> = placed.iter().filter(|p| p.input == input).collect();
-            if !self.relist(*name, &inside) {
-                self.again.push(*name);
-            }
-        }
-        self.fetch()
-    }
-
-    /// Lists a chunk nobody told of by what it turned out to hold. `false` if that is nothing that can be told.
-    fn relist(&mut self, name: ChunkHash, inside: &[&PlacedBatch]) -> bool {
-        let (Some(first), Some(last)) = (inside.first(), inside.last()) else { return false };
-        let consecutive = inside.windows(2).all(|w| w[0].chain == w[1].chain && w[0].tip.seq + 1 == w[1].tip.seq);
-        if !consecutive {
-            return false;
-        }
-        let changes = inside.iter().map(|p| p.changes).sum();
-        let piece = Piece { chunk: name.short(), batches: inside.len() as u32, changes };
-        self.memory.known.add(first.tip.seq, last.tip);
-        match self.relisted.last_mut() {
-            Some((chain, shelf)) if *chain == first.chain && shelf.tip.seq + 1 == first.tip.seq => {
-                shelf.pieces.push(piece);
-                (shelf.tip, shelf.wall_ms.1) = (last.tip, last.wall_ms);
-            }
-            _ => {
-                let wall_ms = (first.wall_ms, last.wall_ms);
-                let shelf = Shelf { device: first.device, from: first.tip.seq, tip: last.tip, pieces: vec![piece], wall_ms };
-                self.relisted.push((first.chain, shelf));
-            }
-        }
-        true
-    }
-
-    fn look(&mut self) -> MailEffect {
-        if !self.setup.push || self.starved {
-            return self.finish();
-        }
-        self.stage = Stage::Looking;
-        MailEffect::Store(MailRequest::Lacking(self.memory.known.clone(), self.setup.dry_run))
-    }
-
-    fn on_lacking(&mut self, lacks: Vec<Lack>, known: Known, others: usize, may_write: bool) -> MailEffect {
-        self.memory.known = known;
-        for lack in lacks {
-            let wanted = self.setup.only.as_ref().is_none_or(|only| only.contains(&lack.device));
-            let lots = if wanted { &mut self.outcome.to } else { &mut self.outcome.left_here };
-            Lot::gather(lots, lack.lot());
-            if wanted {
-                self.outcome.progress.to_send += lack.lot().batches;
-                self.lacks.push_back(lack);
-            }
-        }
-        let nothing = self.lacks.is_empty() && self.relisted.is_empty() && others == 0 && !self.memory.owes_receipt && !self.mend;
-        if self.setup.dry_run || nothing || !may_write {
-            return self.finish();
-        }
-        self.next = self.lacks.front().map_or(0, |l| l.from);
-        self.stage = Stage::First;
-        MailEffect::Store(MailRequest::ComposeFirst(self.memory.known.clone()))
-    }
-
-    fn load(&mut self) -> MailEffect {
-        if let Some(lack) = self.lacks.front() {
-            self.stage = Stage::Loading;
-            return MailEffect::Store(MailRequest::Load(lack.chain, self.next, lack.tip.seq, limits::LOAD_BYTES));
-        }
-        self.stage = Stage::Last;
-        let base = self.memory.known.base.clone();
-        let mut shelves = std::mem::take(&mut self.added);
-        shelves.append(&mut self.relisted);
-        MailEffect::Store(MailRequest::ComposeLast(shelves, base))
-    }
-
-    fn on_loaded(&mut self, made: Vec<Made>) -> MailEffect {
-        let Some(lack) = self.lacks.front() else { return self.load() };
-        if self.next == lack.from {
-            let shelf = Shelf { device: lack.device, from: lack.from, tip: lack.tip, pieces: Vec::new(), wall_ms: lack.wall_ms };
-            self.added.push((lack.chain, shelf));
-        }
-        let mut chunks = Vec::with_capacity(made.len());
-        let progress = &mut self.outcome.progress;
-        for m in made {
-            self.next += u64::from(m.batches);
-            progress.sent += u64::from(m.batches);
-            progress.sent_bytes += m.chunk.len() as u64;
-            let piece = Piece { chunk: ChunkHash::of(&m.chunk).short(), batches: m.batches, changes: m.changes };
-            if let Some((_, shelf)) = self.added.last_mut() {
-                shelf.pieces.push(piece);
-            }
-            chunks.push(m.chunk);
-        }
-        if self.next > lack.tip.seq || chunks.is_empty() {
-            self.lacks.pop_front();
-            self.next = self.lacks.front().map_or(0, |l| l.from);
-        }
-        MailEffect::Add(chunks)
-    }
-
-    /// The cursor moves only past what is here: what found no place is listed again.
-    fn finish(&mut self) -> MailEffect {
-        let o = &self.outcome;
-        let owes_receipt = self.memory.owes_receipt;
-        if !self.setup.pull || self.setup.only.is_some() {
-            self.memory = Memory { owes_receipt, ..self.before.clone() };
-        } else if o.gaps + o.lost + o.sealed > 0 || self.next_cursor.is_empty() {
-            self.memory = Memory { owes_receipt, ..Memory::default() };
-        } else {
-            self.memory.cursor = std::mem::take(&mut self.next_cursor);
-        }
-        if self.setup.dry_run || self.stage == Stage::Noting || self.memory == self.before {
-            self.stage = Stage::Done;
-            return MailEffect::Done;
-        }
-        self.stage = Stage::Noting;
-        MailEffect::Store(MailRequest::Note(self.memory.clone()))
     }
 }
