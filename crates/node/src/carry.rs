@@ -56,14 +56,9 @@ impl Carrier {
 
     /// Under what the store remembers it.
     fn id(&self) -> Option<[u8; 16]> {
-        match self {
-            Carrier::File(path) => BundleFile::header_at(path).map(|h| h.bundle),
-            Carrier::Folder(path) => {
-                let path = std::fs::canonicalize(path).ok()?;
-                let hash = cairn_model::ChunkHash::of(path.as_os_str().as_encoded_bytes());
-                Some(hash.short())
-            }
-        }
+        let path = std::path::absolute(self.path()).ok()?;
+        let path = std::fs::canonicalize(&path).unwrap_or(path);
+        Some(cairn_model::ChunkHash::of(path.as_os_str().as_encoded_bytes()).short())
     }
 }
 
@@ -182,11 +177,11 @@ pub(crate) fn sync_place(node: &Node, errand: &Errand<'_>, seen: &(dyn Fn(&Progr
             Some(id) => node.store().mailbox(id)?.map(|bytes| Memory::decode(&bytes)).unwrap_or_default(),
             None => Memory::default(),
         };
-        if let Open::Folder(folder) = &open
-            && errand.unasked
-            && !remembered.cursor.is_empty()
-            && !folder.is_begun()
-        {
+        let is_begun = match &open {
+            Open::Folder(folder) => folder.is_begun(),
+            Open::File(_) => place.path().exists(),
+        };
+        if errand.unasked && remembered.begun && !is_begun {
             return Ok(emptied(typed, place));
         }
         let setup = ExchangeSetup { memory: remembered, ..setup.clone() };
@@ -224,10 +219,14 @@ pub(crate) fn sync_place(node: &Node, errand: &Errand<'_>, seen: &(dyn Fn(&Progr
 /// Many small own files become one, and what was replaced long ago goes.
 fn put_together(node: &Node, open: &mut Open) {
     let Open::Folder(folder) = open else { return };
-    let together = folder.put_together().unwrap_or(false);
-    if together {
-        let setup = ExchangeSetup { push: true, ..ExchangeSetup::default() };
-        node.carry(folder, None, setup, None, &mut |_| {});
+    if folder.put_together().unwrap_or(false) {
+        // With a receipt at least: what is written replaces the small files even if nothing else was in them.
+        let memory = Memory { owes_receipt: true, ..Memory::default() };
+        let setup = ExchangeSetup { push: true, memory, ..ExchangeSetup::default() };
+        let carried = node.carry(folder, None, setup, None, &mut |_| {});
+        if carried.visit.ended.is_some() || !carried.visit.outcome.wrote {
+            return;
+        }
     }
     // What could not be put in order now is tried at the next visit.
     folder.tidy(SystemTime::now()).ok();
@@ -315,7 +314,7 @@ fn row(node: &Node, typed: &str, place: &Carrier, setup: &ExchangeSetup, carried
         }
         Some(VisitError::Store(e)) => return Err(e.into()),
         Some(VisitError::Mailbox(e)) => ended(node, &mut out, &e, o),
-        None => judge(node, &mut out, o, setup, &mut faults)?,
+        None => judge(node, &mut out, (o, visit.incomplete), setup, &mut faults)?,
     }
     out["faults"] = json!(faults);
     Ok(out)
@@ -340,7 +339,13 @@ fn ended(node: &Node, out: &mut Value, e: &MailboxError, o: &Outcome) {
 }
 
 /// What is wrong although nothing failed.
-fn judge(node: &Node, out: &mut Value, o: &Outcome, setup: &ExchangeSetup, faults: &mut Vec<String>) -> Result<(), StoreError> {
+fn judge(
+    node: &Node,
+    out: &mut Value,
+    (o, incomplete): (&Outcome, bool),
+    setup: &ExchangeSetup,
+    faults: &mut Vec<String>,
+) -> Result<(), StoreError> {
     let mut store = node.store();
     if o.shut_out {
         if let Err(e) = store.still_in() {
@@ -351,6 +356,9 @@ fn judge(node: &Node, out: &mut Value, o: &Outcome, setup: &ExchangeSetup, fault
         let message = "the devices of this project do not count this one: its ticket was used up or revoked";
         say(out, "not-a-member", message, "ask for a new ticket and `cairn join` again: nothing recorded here is lost");
         return Ok(());
+    }
+    if o.pulled && !setup.dry_run {
+        store.note_refused(false)?;
     }
     if o.foreign > 0 {
         faults.push(format!("{} chunks there are not of this project; passed by", o.foreign));
@@ -372,10 +380,11 @@ fn judge(node: &Node, out: &mut Value, o: &Outcome, setup: &ExchangeSetup, fault
         let message = format!("{} chunks there are sealed with a key this device does not have", o.sealed);
         say(out, "partly", message, "let a member sync with this place, then try again");
     }
-    if out["state"] == "synced" && !setup.push && faults.iter().any(|f| f.contains("cut short") || f.contains("is not here")) {
-        say(out, "partly", "not all of it could be read", "get it once more, or put all parts into one folder");
+    // Whoever had all of it already has nothing to worry about.
+    if out["state"] == "synced" && incomplete && (o.progress.received > 0 || !setup.push) {
+        say(out, "partly", "not all of what lies there could be read", "what is missing comes from any other device, or when it is whole");
     }
-    if let Some((device, behind)) = store.gated()? {
+    if let Some((device, behind)) = if setup.dry_run { None } else { store.gated()? } {
         let (message, remedy) = crate::network::gate_words(&store.device_name(&device), behind);
         say(out, "gated", message, remedy);
     }

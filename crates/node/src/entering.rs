@@ -246,7 +246,7 @@ async fn ask(keys: &DeviceKeys, ticket: &Ticket, waiting: &Waiting, look: Durati
         }
     }
     // Where a file or a folder was named, nobody is looked for; addresses are tried all the same.
-    if !waiting.places.is_empty() && (waits || waiting.addresses.is_empty()) {
+    if !waiting.places.is_empty() && waiting.addresses.is_empty() {
         return if waits { Ok(Came::Waits) } else { Err(last) };
     }
     for address in reachable(&waiting.addresses, key, look).await {
@@ -266,7 +266,7 @@ async fn ask(keys: &DeviceKeys, ticket: &Ticket, waiting: &Waiting, look: Durati
             None => continue,
         }
     }
-    Err(last)
+    if waits { Ok(Came::Waits) } else { Err(last) }
 }
 
 /// Looks in a mailbox for the answer to a request to enter, and leaves the request there if it is not. What comes back are the

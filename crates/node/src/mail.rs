@@ -25,6 +25,8 @@ pub enum VisitError {
 pub struct Visit {
     /// What was done.
     pub outcome: Outcome,
+    /// Not all that should be there could be read.
+    pub incomplete: bool,
     /// What is wrong with the mailbox, for people.
     pub faults: Vec<String>,
     /// Why it ended early, if it did.
@@ -39,26 +41,40 @@ pub fn visit(
     seen: &mut dyn FnMut(&Progress),
 ) -> Visit {
     let (mut exchange, mut effect) = Exchange::start(setup);
-    let mut faults = Vec::new();
+    let mut told = Told::default();
     loop {
         let event = match effect {
-            MailEffect::Done => return Visit { outcome: exchange.outcome().clone(), faults, ended: None },
+            MailEffect::Done => return told.visit(exchange.outcome().clone(), None),
             MailEffect::Store(request) => ask(request).map(MailEvent::Answer).map_err(VisitError::Store),
-            other => carry_out(mailbox, other, &mut faults).map_err(VisitError::Mailbox),
+            other => carry_out(mailbox, other, &mut told).map_err(VisitError::Mailbox),
         };
         match event {
             Ok(event) => effect = exchange.step(event),
-            Err(e) => return Visit { outcome: exchange.outcome().clone(), faults, ended: Some(e) },
+            Err(e) => return told.visit(exchange.outcome().clone(), Some(e)),
         }
         seen(&exchange.progress());
     }
 }
 
-fn carry_out(mailbox: &mut dyn Mailbox, effect: MailEffect, faults: &mut Vec<String>) -> Result<MailEvent, MailboxError> {
+/// What listings said for people.
+#[derive(Default)]
+struct Told {
+    incomplete: bool,
+    faults: Vec<String>,
+}
+
+impl Told {
+    fn visit(self, outcome: Outcome, ended: Option<VisitError>) -> Visit {
+        Visit { outcome, incomplete: self.incomplete, faults: self.faults, ended }
+    }
+}
+
+fn carry_out(mailbox: &mut dyn Mailbox, effect: MailEffect, told: &mut Told) -> Result<MailEvent, MailboxError> {
     Ok(match effect {
         MailEffect::List(cursor) => {
             let listing = mailbox.list(&cursor)?;
-            faults.extend(listing.faults);
+            told.incomplete |= listing.incomplete;
+            told.faults.extend(listing.faults);
             let entries = listing.entries.iter().map(|e| Listed { name: e.name, kind: e.kind, bytes: e.bytes }).collect();
             MailEvent::Listed(Shown { entries, cursor: listing.cursor, start_over: listing.start_over, mend: listing.mend })
         }

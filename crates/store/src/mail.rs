@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 /// Control operations taken from one mailbox at once: as many as a link takes.
 const CONTROL_OPS: usize = 65_536;
+/// Room that one more shelf takes in a manifest, in pieces.
+const SHELF_ROOM: usize = 8;
 /// Bytes of control operations put into one chunk.
 const CONTROL_CHUNK_BYTES: usize = 256 << 10;
 
@@ -79,7 +81,10 @@ impl Reader {
     /// Opens what can be opened. A keys chunk may hold what the next one needs, so it goes round until nothing more opens.
     pub fn read(&mut self, chunks: &[Vec<u8>], device: &cairn_trust::DeviceKeys) {
         let is_keys = |c: &[u8]| chunk_kind(c).is_ok_and(|(kind, _)| kind == ChunkKind::Keys as u8);
-        let (boxes, mut left): (Vec<&Vec<u8>>, Vec<&Vec<u8>>) = chunks.iter().filter(|c| chunk_kind(c).is_ok()).partition(|c| is_keys(c));
+        let (mut boxes, mut left): (Vec<&Vec<u8>>, Vec<&Vec<u8>>) =
+            chunks.iter().filter(|c| chunk_kind(c).is_ok()).partition(|c| is_keys(c));
+        // Those for few first: they are for whoever was just let in.
+        boxes.sort_by_key(|c| c.len());
         let mut tries = BOXES_TRIED;
         // The box for this device needs no other key, so each is tried once.
         let mut boxes: Vec<&Vec<u8>> = boxes.into_iter().filter(|chunk| !self.read_keys(chunk, Some(device), &mut tries)).collect();
@@ -197,7 +202,7 @@ impl Store {
         let (manifests, unproved): (Vec<_>, Vec<_>) =
             reader.manifests.into_iter().partition(|m| membership.members.contains_key(&m.device));
         // What its writer may say is told by operations that are still on their way.
-        let unknown = unproved.iter().filter(|m| !membership.former.contains_key(&m.device)).count() as u64;
+        let unknown = unproved.iter().filter(|m| !reader.log.has_grant(&m.device)).count() as u64;
         Ok(Mail {
             ops: reader.ops.values().filter(|op| reader.log.contains(&op.hash)).map(|op| short(&op.hash)).collect(),
             manifests,
@@ -222,11 +227,8 @@ impl Store {
         if ops.iter().any(|op| matches!(op.body, OpBody::Join(_)) && log.contains(&op.hash)) {
             self.build_on_joins()?;
         }
-        for (receipt, bytes) in &reader.receipts {
-            if self.is_member(&receipt.device) {
-                self.keep_receipt(receipt, bytes)?;
-            }
-        }
+        let of_members = reader.receipts.iter().filter(|(r, _)| self.is_member(&r.device)).cloned().collect();
+        self.keep_receipts(of_members, false)?;
         for ask in &reader.asks {
             self.take_ask(ask, now_ms)?;
         }
@@ -318,14 +320,14 @@ impl Store {
         Ok(chunks)
     }
 
-    /// A removal, and what it builds on, goes under the read key before it: the device it removes can read it. All else goes under the
-    /// newest key, which those who left do not have.
+    /// A removal or the end of an invitation, and what it builds on, goes under the read key before it: the device it concerns can
+    /// read it. All else goes under the newest key, which those who left do not have.
     fn by_epoch_before(&self, have: &BTreeSet<[u8; 16]>) -> Result<Vec<UnderKey>, StoreError> {
         let log = &self.mem.control;
         let newest = self.mail_key()?;
         let first = log.genesis().and_then(|g| self.mem.epochs.get(&g.epoch?)).or(self.mem.ring.keys.first()).unwrap_or(&newest);
         let mut before: BTreeMap<ControlHash, &EpochKey> = BTreeMap::new();
-        for removal in log.ops().filter(|op| matches!(op.body, OpBody::Remove(_))) {
+        for removal in log.ops().filter(|op| matches!(op.body, OpBody::Remove(_) | OpBody::Revoke(_))) {
             let ancestry = log.ancestry(&removal.hash);
             let minted = ancestry.iter().rev().find_map(|op| match &op.body {
                 OpBody::Epoch(e) => self.mem.epochs.get(&e.id),
@@ -370,11 +372,11 @@ impl Store {
             for pieces in shelf.pieces.chunks(limits::MANIFEST_PIECES) {
                 let seq = from + pieces.iter().map(|p| u64::from(p.batches)).sum::<u64>() - 1;
                 let tip = Tip { seq, hash: self.hash_of(chain, seq)?, ..shelf.tip };
-                if pieces.len() > room {
+                if pieces.len() + SHELF_ROOM > room {
                     parts.push(Vec::new());
                     room = limits::MANIFEST_PIECES;
                 }
-                room -= pieces.len();
+                room = room.saturating_sub(pieces.len() + SHELF_ROOM);
                 if let Some(part) = parts.last_mut() {
                     part.push(Shelf { from, tip, pieces: pieces.to_vec(), ..shelf });
                 }

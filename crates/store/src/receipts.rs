@@ -4,9 +4,10 @@ use crate::feeds::{BatchHashes, BatchRow, batch_key};
 use crate::tables::{from_bytes, to_bytes};
 use crate::{Store, StoreError};
 use cairn_model::DeviceId;
-use cairn_trust::{Receipt, Tip};
+use cairn_trust::{Receipt, Tip, feed_id};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Where and when a device was last met; hints only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -44,26 +45,45 @@ impl Store {
         Ok(receipt.sign(&self.mem.project, &self.keys))
     }
 
-    /// Keeps a receipt whose signature held, if it is newer than what is here.
+    /// Keeps a receipt that its device gave over a link, if it is newer than what is here.
     pub fn keep_receipt(&mut self, receipt: &Receipt, bytes: &[u8]) -> Result<(), StoreError> {
-        let known = self.receipts()?.into_iter().find(|r| r.device == receipt.device);
-        let key = format!("superseded {}", receipt.device);
-        let mut past = self.view()?.meta.get(&key[..])?.map(|b| b.value().to_vec()).unwrap_or_default();
-        // Mailboxes hold receipts of a device as it was before it was restored: they vouch for a disk that may be gone.
-        let superseded = past.as_chunks::<16>().0.contains(&receipt.incarnation);
-        let newer = known.as_ref().is_none_or(|k| k.incarnation != receipt.incarnation || k.counter < receipt.counter);
-        if !newer || superseded || receipt.device == self.mem.device {
+        self.keep_receipts(vec![(receipt.clone(), bytes.to_vec())], true)
+    }
+
+    /// The same for receipts that were found: of each device the newest counts. Mailboxes hold receipts of a device as it was before
+    /// it was restored, which vouch for a disk that may be gone: one of another incarnation counts unless it is the older one.
+    pub(crate) fn keep_receipts(&mut self, found: Vec<(Receipt, Vec<u8>)>, live: bool) -> Result<(), StoreError> {
+        let mut kept: BTreeMap<DeviceId, Receipt> = self.receipts()?.into_iter().map(|r| (r.device, r)).collect();
+        let mut news: BTreeMap<DeviceId, Vec<u8>> = BTreeMap::new();
+        for (receipt, bytes) in found.into_iter().filter(|(r, _)| r.device != self.mem.device) {
+            let newer = match kept.get(&receipt.device) {
+                Some(known) if known.incarnation == receipt.incarnation => known.counter < receipt.counter,
+                Some(known) => live || !self.is_before(&receipt, known),
+                None => true,
+            };
+            if newer {
+                news.insert(receipt.device, bytes);
+                kept.insert(receipt.device, receipt);
+            }
+        }
+        if news.is_empty() {
             return Ok(());
         }
-        let replaced = known.map(|k| k.incarnation).filter(|i| *i != receipt.incarnation);
-        past.extend(replaced.into_iter().flatten());
         self.write(|t, _, _| {
-            t.receipts.insert(&receipt.device.0, bytes)?;
-            if replaced.is_some() {
-                t.meta.insert(&key[..], &past[..])?;
+            for (device, bytes) in &news {
+                t.receipts.insert(&device.0, &bytes[..])?;
             }
             Ok(())
         })
+    }
+
+    /// `true` if a receipt is of an incarnation before that of `known`: that one knows its feed, and not the other way round.
+    fn is_before(&self, receipt: &Receipt, known: &Receipt) -> bool {
+        let holds = |r: &Receipt, of: &Receipt| {
+            let feed = feed_id(&self.mem.project, &of.device, &of.incarnation);
+            r.frontier.iter().any(|tip| tip.feed == feed)
+        };
+        holds(known, receipt) && !holds(receipt, known)
     }
 
     /// The latest receipt of every other device.

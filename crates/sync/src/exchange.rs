@@ -81,6 +81,8 @@ pub struct Exchange {
     setup: ExchangeSetup,
     stage: Stage,
     before: Memory,
+    /// What the store remembers now.
+    stored: Memory,
     memory: Memory,
     next_cursor: Vec<u8>,
     mend: bool,
@@ -137,6 +139,7 @@ impl Exchange {
             setup,
             stage: if dry_run { Stage::Listing } else { Stage::Preparing },
             before: memory.clone(),
+            stored: memory.clone(),
             memory,
             next_cursor: Vec::new(),
             mend: false,
@@ -216,7 +219,7 @@ impl Exchange {
                 MailEffect::Commit
             }
             (Stage::Committing, MailEvent::Committed) => {
-                self.outcome.wrote = true;
+                (self.outcome.wrote, self.memory.begun) = (true, true);
                 self.memory.owes_receipt = false;
                 self.finish()
             }
@@ -233,6 +236,7 @@ impl Exchange {
         }
         self.memory.known.base.extend(self.setup.base.iter().copied());
         (self.next_cursor, self.mend) = (shown.cursor, shown.mend);
+        self.memory.begun |= !shown.entries.is_empty();
         for entry in shown.entries {
             if self.entries.insert(entry.name.short(), entry).is_none() {
                 self.order.push(entry.name.short());

@@ -133,9 +133,12 @@ impl BundleFile {
         // In order, so that what follows is read after what comes before.
         self.opened.sort_by_key(|c| c.header.map_or(0, |h| h.part));
         let missing: Vec<String> = (1..=header.parts).filter(|n| !there.contains(n)).map(|n| n.to_string()).collect();
+        let of = self.opened.iter().filter_map(|c| c.header).map(|h| h.parts).max().unwrap_or(header.parts);
+        let missing: Vec<String> =
+            missing.into_iter().chain((header.parts..of).map(|n| n + 1).filter(|n| !there.contains(n)).map(|n| n.to_string())).collect();
         let some = missing.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
         let more = if missing.len() > 8 { ", ..." } else { "" };
-        let said = format!("part {some}{more} of {} of this bundle is not here: put all parts into one folder", header.parts);
+        let said = format!("part {some}{more} of {of} of this bundle is not here: put all parts into one folder");
         Ok((!missing.is_empty()).then_some(said))
     }
 
@@ -172,33 +175,48 @@ impl BundleFile {
             return Err(MailboxError::ReadOnly(place, "it is so damaged that nobody can tell whose it is".into()));
         }
         let lock = self.lock()?;
-        let header = old.and_then(|c| c.header).unwrap_or(Header { handle: self.handle, bundle: random(), part: 1, parts: 1 });
+        let header = old.and_then(|c| c.header).unwrap_or(Header {
+            handle: self.handle,
+            bundle: random(),
+            part: 1,
+            parts: u16::from(self.split.is_none()),
+        });
         let append = old.filter(|c| c.length >= self.append_from && c.length > 0);
         let copied = match append {
-            Some(contents) => self.go_on(contents, header),
-            None => self.copy(header),
+            Some(contents) => self.go_on(contents, header, lock.as_ref()),
+            None => self.copy(header, lock.as_ref()),
         };
         // No room for a copy: what is new may still fit behind what is there.
         let (parts, writer, onto) = match (copied, old) {
-            (Err(MailboxError::Full(_)), Some(contents)) if append.is_none() && contents.whole => self.go_on(contents, header)?,
+            (Err(MailboxError::Full(_)), Some(contents)) if append.is_none() && contents.whole => {
+                self.go_on(contents, header, lock.as_ref())?
+            }
             (other, _) => other?,
         };
         Ok(Writing { parts, writer, header, onto, _lock: lock })
     }
 
-    fn go_on(&self, contents: &Contents, header: Header) -> Result<(Vec<Temporary>, Writer, Option<File>), MailboxError> {
+    /// Through the locked handle: some network shares let no other one at the file.
+    fn go_on(
+        &self,
+        contents: &Contents,
+        header: Header,
+        locked: Option<&File>,
+    ) -> Result<(Vec<Temporary>, Writer, Option<File>), MailboxError> {
         let io = |e: std::io::Error| fault(&self.path, &e);
-        let file = OpenOptions::new().read(true).write(true).open(&self.path).map_err(io)?;
+        let file = match locked {
+            Some(file) => file.try_clone().map_err(io)?,
+            None => OpenOptions::new().read(true).write(true).open(&self.path).map_err(io)?,
+        };
         let held = file.try_clone().map_err(io)?;
-        file.set_len(contents.bytes).map_err(io)?;
         Ok((Vec::new(), Writer::append(file, contents, header).map_err(io)?, Some(held)))
     }
 
-    fn copy(&self, header: Header) -> Result<(Vec<Temporary>, Writer, Option<File>), MailboxError> {
+    fn copy(&self, header: Header, locked: Option<&File>) -> Result<(Vec<Temporary>, Writer, Option<File>), MailboxError> {
         let io = |e: std::io::Error| fault(&self.path, &e);
         let (mut writer, temporary) = self.new_part(&self.path, header)?;
         for contents in &self.opened {
-            let old = contents.reader().map_err(io)?;
+            let old = locked.map_or_else(|| contents.reader(), File::try_clone).map_err(io)?;
             for place in &contents.places {
                 // A frame that is damaged is left behind: what was in it is added anew by who has it.
                 if let Some(chunk) = read_frame(&old, place).map_err(io)? {
@@ -268,7 +286,7 @@ impl BundleFile {
 
     /// The file is still the one that was listed.
     fn unchanged(&self) -> bool {
-        match (self.opened.first(), std::fs::metadata(&self.path)) {
+        match (self.opened.iter().find(|c| c.path == self.path), std::fs::metadata(&self.path)) {
             (Some(before), Ok(now)) => (before.identity, before.length) == ((now.dev(), now.ino()), now.len()),
             (None, Err(e)) => e.kind() == std::io::ErrorKind::NotFound,
             _ => false,
@@ -279,7 +297,7 @@ impl BundleFile {
         let io = |e: std::io::Error| fault(&self.path, &e);
         let Writing { parts, writer, header, onto, _lock } = writing;
         if let Some(file) = onto {
-            let before = self.opened.first().map_or(0, |c| c.bytes);
+            let before = self.opened.first().map_or(0, |c| c.length);
             return match writer.finish() {
                 Ok(()) => Ok(vec![self.path.clone()]),
                 Err(e) => {
@@ -292,7 +310,7 @@ impl BundleFile {
         writer.finish().map_err(io)?;
         let count = parts.len();
         let names: Vec<PathBuf> = if count == 1 { vec![self.path.clone()] } else { (1..=count).map(|n| self.numbered(n)).collect() };
-        for (n, part) in parts.iter().enumerate().filter(|_| count > 1) {
+        for (n, part) in parts.iter().enumerate().filter(|_| self.split.is_some()) {
             number_part(&part.0, Header { part: n as u16 + 1, parts: count as u16, ..header }).map_err(io)?;
         }
         if !self.unchanged() || (count > 1 && names.iter().any(|n| n.exists())) {
@@ -309,7 +327,7 @@ impl BundleFile {
     fn give_up(&mut self) {
         let Some(Writing { writer, onto: Some(file), .. }) = self.writing.take() else { return };
         drop(writer);
-        file.set_len(self.opened.first().map_or(0, |c| c.bytes)).ok();
+        file.set_len(self.opened.first().map_or(0, |c| c.length)).ok();
     }
 }
 
@@ -318,7 +336,7 @@ impl Mailbox for BundleFile {
         self.give_up();
         let faults = self.open()?;
         let entries = self.opened.iter().flat_map(|c| c.places.iter().map(|p| p.entry)).collect();
-        Ok(Listing { entries, cursor: Vec::new(), start_over: true, mend: self.mend, faults })
+        Ok(Listing { entries, cursor: Vec::new(), start_over: true, mend: self.mend, incomplete: !faults.is_empty(), faults })
     }
 
     fn read(&mut self, names: &[ChunkHash]) -> Result<Vec<Vec<u8>>, MailboxError> {

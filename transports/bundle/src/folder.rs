@@ -16,7 +16,9 @@ const SMALL: u64 = 1 << 20;
 /// That many of them.
 const MANY_SMALL: usize = 16;
 /// How long files stay that another one replaces: services carry deletions faster than files.
-const GRACE: Duration = Duration::from_secs(14 * 24 * 3600);
+const GRACE: Duration = Duration::from_secs(24 * 3600);
+/// Files read once more whenever something is new: disks rot without telling.
+const READ_AGAIN: usize = 4;
 /// Bytes of one file: far below what FAT32 and cloud drives take.
 const FILE_BYTES: u64 = 1 << 30;
 /// Files looked at in one writer's sub-folder.
@@ -31,6 +33,8 @@ pub struct Folder {
     grace: Duration,
     /// Small files that are read over while own ones are about to be replaced.
     passed_over: BTreeSet<PathBuf>,
+    /// Own files that are damaged: nobody else can make them good.
+    broken: Vec<PathBuf>,
     /// Up to which of its own files the next one replaces.
     replaced: Option<u64>,
     open: BTreeMap<ChunkHash, (usize, Place)>,
@@ -107,8 +111,8 @@ impl Folder {
         if others && !ours {
             return Err(another(&root));
         }
-        let (passed_over, replaced, open, files) = Default::default();
-        Ok(Self { root, handle, tag, grace: GRACE, passed_over, replaced, open, files, writing: None })
+        let (passed_over, broken, replaced, open, files) = Default::default();
+        Ok(Self { root, handle, tag, grace: GRACE, passed_over, broken, replaced, open, files, writing: None })
     }
 
     /// How long replaced files stay.
@@ -169,6 +173,12 @@ impl Folder {
         Ok(out)
     }
 
+    /// Reads again the files that were read longest ago, by the order of the cursor.
+    fn has_rotten(&self, cursor: &[u8], found: &[Found]) -> bool {
+        let oldest = cursor.as_chunks::<8>().0.iter().filter_map(|mark| found.iter().find(|f| f.mark == *mark)).take(READ_AGAIN);
+        oldest.into_iter().any(|f| Contents::open(&f.path).is_ok_and(|mut c| c.whole && c.verify().is_ok_and(|dropped| dropped > 0)))
+    }
+
     fn begin(&self) -> Result<(Writer, Vec<PathBuf>), MailboxError> {
         let own = self.own();
         std::fs::create_dir_all(&own).map_err(|e| fault(&own, &e))?;
@@ -214,7 +224,8 @@ impl Folder {
     }
 
     /// Own small files that together make a better one, passed over from now on: a push writes anew what was only in them. Those of
-    /// others are passed over too, lest two writers leave it to each other. `false` if there are too few to be worth it.
+    /// others are passed over too, lest two writers leave it to each other. Damaged own files are replaced whatever their size. `false` if
+    /// there is nothing worth it.
     pub fn put_together(&mut self) -> Result<bool, MailboxError> {
         let own = self.own();
         let files = self.files_of(&own)?;
@@ -222,19 +233,27 @@ impl Folder {
         let small = files.iter().filter(|f| f.bytes < SMALL).filter_map(|f| numbers(&f.path)).map(|(n, _)| n).filter(|n| *n > replaced);
         let (count, most) = small.fold((0, 0), |(count, most), n| (count + 1, n.max(most)));
         if count < MANY_SMALL {
-            return Ok(false);
+            self.passed_over = self.broken.iter().cloned().collect();
+            return Ok(!self.broken.is_empty());
         }
         let mut over = BTreeSet::new();
         for writer in self.writers()? {
             let goes = |f: &Found| f.bytes < SMALL && (writer != own || numbers(&f.path).is_some_and(|(n, _)| n <= most));
             over.extend(self.files_of(&writer)?.into_iter().filter(goes).map(|f| f.path));
         }
+        over.extend(self.broken.iter().cloned());
         (self.passed_over, self.replaced) = (over, Some(most));
         Ok(true)
     }
 
-    /// Removes own small files that another own file, whole to its last byte, has replaced for long enough.
+    /// Removes own small files that another own file, whole to its last byte, has replaced for long enough; and those that were damaged and
+    /// passed over when the last commit was made.
     pub fn tidy(&mut self, now: SystemTime) -> Result<usize, MailboxError> {
+        for path in self.broken.drain(..).filter(|p| self.passed_over.contains(p)) {
+            if Contents::open(&path).is_ok_and(|mut c| c.verify().is_ok() && !c.whole) {
+                std::fs::remove_file(path).ok();
+            }
+        }
         self.passed_over.clear();
         self.replaced = None;
         let files = self.files_of(&self.own())?;
@@ -253,9 +272,12 @@ impl Folder {
     }
 
     fn give_up(&mut self) {
-        for path in self.writing.take().map(|(_, parts)| parts).unwrap_or_default() {
+        let Some((_, parts)) = self.writing.take() else { return };
+        for path in parts {
             std::fs::remove_file(path).ok();
         }
+        // Only empty ones go: a place where nothing could be written is left as it was.
+        std::fs::remove_dir(self.own()).and_then(|()| std::fs::remove_dir(self.path())).ok();
     }
 }
 
@@ -264,6 +286,10 @@ impl Mailbox for Folder {
         self.give_up();
         self.open.clear();
         self.files.clear();
+        let own = self.own();
+        if self.passed_over.is_empty() {
+            self.broken.clear();
+        }
         let mut found = Vec::new();
         for writer in self.writers()? {
             found.extend(self.files_of(&writer)?);
@@ -271,11 +297,19 @@ impl Mailbox for Folder {
         let (seen, _) = cursor.as_chunks::<8>();
         let seen: BTreeSet<[u8; 8]> = seen.iter().copied().collect();
         let there: BTreeSet<[u8; 8]> = found.iter().map(|f| f.mark).collect();
-        let start_over = seen.is_empty() || !seen.is_subset(&there);
+        let news = there.difference(&seen).next().is_some();
+        let rotten = news && self.has_rotten(cursor, &found);
+        let start_over = seen.is_empty() || rotten || !seen.is_subset(&there);
         let mut listing = Listing { start_over, ..Listing::default() };
+        if !start_over {
+            // What was read again just now goes to the end of the line.
+            let (marks, _) = cursor.as_chunks::<8>();
+            let turn = if news { READ_AGAIN.min(marks.len()) } else { 0 };
+            let order = marks[turn..].iter().chain(&marks[..turn]);
+            listing.cursor.extend(order.flatten());
+        }
         for f in found {
             if !start_over && seen.contains(&f.mark) {
-                listing.cursor.extend(f.mark);
                 continue;
             }
             match Contents::open(&f.path).and_then(|mut c| c.verify().map(|_| c).map_err(|e| reading(&f.path, &e))) {
@@ -283,6 +317,10 @@ impl Mailbox for Folder {
                     // One that is still arriving changes, and is looked at again then.
                     listing.cursor.extend(f.mark);
                     if !contents.whole {
+                        listing.incomplete = true;
+                        if f.path.parent() == Some(&own) {
+                            self.broken.push(f.path.clone());
+                        }
                         listing.faults.push(format!("{}: not whole yet, or damaged", f.path.display()));
                     }
                     let n = self.files.len();

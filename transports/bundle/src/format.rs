@@ -98,8 +98,8 @@ pub(crate) struct Contents {
     pub places: Vec<Place>,
     /// With a sound header and footer, and nothing dropped.
     pub whole: bool,
-    /// Where the file ends, but for a tail that an interrupted addition left.
-    pub bytes: u64,
+    /// The header itself, not only what the footer says.
+    pub header_sound: bool,
     pub length: u64,
 }
 
@@ -127,16 +127,16 @@ impl Contents {
             if end < length {
                 all.extend(walk(&file, end, length).map_err(io)?);
             }
-            let whole = header.is_some() && end == length;
-            let header = header.or(Some(footer.header));
-            return Ok(Self { path, identity, header, places: all, whole, bytes: end, length });
+            let header_sound = header.is_some();
+            let (whole, header) = (header_sound && end == length, header.or(Some(footer.header)));
+            return Ok(Self { path, identity, header, places: all, whole, header_sound, length });
         }
         let places = walk(&file, 0, length).map_err(io)?;
         let begun = MAGIC.starts_with(&head[..read.min(MAGIC.len())]);
         if header.is_none() && places.is_empty() && !begun {
             return Err(MailboxError::NoMailbox(path.display().to_string()));
         }
-        Ok(Self { path, identity, header, places, whole: false, bytes: length, length })
+        Ok(Self { path, identity, header, places, whole: false, header_sound: header.is_some(), length })
     }
 
     pub fn reader(&self) -> std::io::Result<File> {
@@ -225,7 +225,7 @@ fn index(file: &File, end: u64) -> std::io::Result<Option<(Footer, Vec<Place>)>>
     if read_up_to(file, footer_at, &mut footer)? < footer.len() || &footer[..8] != FOOTER {
         return Ok(None);
     }
-    let (at, count, length) = (le64(&footer[8..16]), le64(&footer[16..24]), le64(&footer[24..32]));
+    let (at, count, length) = (le64(&footer[8..16]), le64(&footer[16..20]), le64(&footer[24..32]));
     // Checked before anything is allocated: the index must fill exactly what is between the frames and the footer.
     let fits = count <= ENTRIES && at >= HEADER_BYTES && at.checked_add(count * ENTRY_BYTES) == Some(footer_at) && length == end;
     if !fits {
@@ -258,7 +258,11 @@ fn index(file: &File, end: u64) -> std::io::Result<Option<(Footer, Vec<Place>)>>
     let (mut handle, mut bundle) = ([0; 16], [0; 16]);
     handle.copy_from_slice(&footer[32..48]);
     bundle.copy_from_slice(&footer[48..64]);
-    Ok(Some((Footer { end, header: Header { handle, bundle, part: 1, parts: 1 } }, places)))
+    let header = match le64(&footer[20..24]) as u16 {
+        0 => Header { handle, bundle, part: 1, parts: 1 },
+        part => Header { handle, bundle, part, parts: part.max(2) },
+    };
+    Ok(Some((Footer { end, header }, places)))
 }
 
 /// The places by the frames themselves: every one from `at` to `end` that proves itself.
@@ -325,11 +329,14 @@ impl Writer {
         Ok(Self { out, header, places: Vec::new(), at: HEADER_BYTES })
     }
 
-    /// Goes on after all that `contents` has; its old index and footer stay in between.
+    /// Goes on after all that `contents` has; its old index and footer, and what an interrupted addition left, stay in between.
     pub fn append(mut file: File, contents: &Contents, header: Header) -> std::io::Result<Self> {
-        file.seek(SeekFrom::Start(contents.bytes))?;
-        let places = contents.places.iter().filter(|p| p.offset < contents.bytes).copied().collect();
-        Ok(Self { out: BufWriter::with_capacity(1 << 18, file), header, places, at: contents.bytes })
+        if !contents.header_sound {
+            file.write_all_at(&header.encode(), 0)?;
+        }
+        file.seek(SeekFrom::Start(contents.length))?;
+        let places = contents.places.clone();
+        Ok(Self { out: BufWriter::with_capacity(1 << 18, file), header, places, at: contents.length })
     }
 
     pub fn add(&mut self, chunk: &[u8]) -> std::io::Result<()> {
@@ -364,7 +371,9 @@ impl Writer {
         }
         let mut footer = FOOTER.to_vec();
         footer.extend(self.at.to_le_bytes());
-        footer.extend((self.places.len() as u64).to_le_bytes());
+        footer.extend((self.places.len() as u32).to_le_bytes());
+        // Of a part, its number: how many there will be is not known yet.
+        footer.extend(u32::from(if self.header.parts == 0 { self.header.part } else { 0 }).to_le_bytes());
         footer.extend((self.at + table.len() as u64 + FOOTER_BYTES).to_le_bytes());
         footer.extend(self.header.handle);
         footer.extend(self.header.bundle);

@@ -7,7 +7,7 @@
 //! frame   40+n "frm1", length of the chunk (4), its name: BLAKE3 (32), the chunk
 //! ...
 //! index   48 each: name 32, offset of the frame 8, length 4, kind 1, zeros 3
-//! footer  96   "cairnEND", offset of the index 8, number of entries 8, file length 8, handle 16, bundle 16, hash 32
+//! footer  96   "cairnEND", offset of the index 8, number of entries 4, part or 0 4, file length 8, handle 16, bundle 16, hash 32
 //! ```
 //!
 //! Integers are little-endian; lengths and offsets are bytes. The header's checksum is the beginning of the BLAKE3 of what is before
@@ -19,7 +19,7 @@
 //!
 //! `FOLDER/cairn-<handle>/<writer>/<number>-<random>.cairn`: each device writes only into its own sub-folder, under a temporary name
 //! that is then renamed, and never changes a file. `…-to<number>.cairn` holds all that the writer's files up to that number
-//! held; those go two weeks later. Any other file is read if it is a bundle of the project (a conflicted copy) and left alone if not.
+//! held; those go a day later. Any other file is read if it is a bundle of the project (a conflicted copy) and left alone if not.
 
 mod file;
 mod folder;

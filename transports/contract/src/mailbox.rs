@@ -25,6 +25,8 @@ pub struct Listing {
     pub start_over: bool,
     /// The place is damaged and becomes whole by a commit, even of nothing new.
     pub mend: bool,
+    /// Not all that should be there could be read: damaged, cut short, still arriving.
+    pub incomplete: bool,
     /// What is wrong with the place, for people: damaged or missing parts.
     pub faults: Vec<String>,
 }

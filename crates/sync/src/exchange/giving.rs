@@ -75,15 +75,15 @@ impl Exchange {
     /// The cursor moves only past what is here: what found no place is listed again.
     pub(super) fn finish(&mut self) -> MailEffect {
         let o = &self.outcome;
-        let owes_receipt = self.memory.owes_receipt;
+        let (owes_receipt, begun) = (self.memory.owes_receipt, self.memory.begun);
         if !self.setup.pull || self.setup.only.is_some() {
-            self.memory = Memory { owes_receipt, ..self.before.clone() };
+            self.memory = Memory { owes_receipt, begun, ..self.before.clone() };
         } else if o.gaps + o.lost + o.sealed > 0 || self.next_cursor.is_empty() {
-            self.memory = Memory { owes_receipt, ..Memory::default() };
+            self.memory = Memory { owes_receipt, begun, ..Memory::default() };
         } else {
             self.memory.cursor = std::mem::take(&mut self.next_cursor);
         }
-        if self.setup.dry_run || self.stage == Stage::Noting || self.memory == self.before {
+        if self.setup.dry_run || self.stage == Stage::Noting || self.memory == self.stored {
             self.stage = Stage::Done;
             return MailEffect::Done;
         }

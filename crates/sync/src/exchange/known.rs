@@ -37,6 +37,8 @@ pub struct Memory {
     pub known: Known,
     /// Batches were taken from it, and no receipt was left yet.
     pub owes_receipt: bool,
+    /// Something lay there once.
+    pub begun: bool,
 }
 
 /// Batches of one author on their way.
@@ -84,6 +86,8 @@ struct MemoryCbor {
     boxed: Vec<(ByteArray<16>, ByteVec)>,
     #[n(6)]
     owes_receipt: bool,
+    #[n(7)]
+    begun: Option<bool>,
 }
 
 impl Memory {
@@ -97,6 +101,7 @@ impl Memory {
             ops: known.ops.iter().copied().collect::<Vec<_>>().concat().into(),
             boxed: known.boxed.iter().map(|(e, who)| (e.0.into(), who.iter().copied().collect::<Vec<_>>().concat().into())).collect(),
             owes_receipt: self.owes_receipt,
+            begun: Some(self.begun),
         };
         minicbor::to_vec(&row).expect("encoding to memory")
     }
@@ -112,7 +117,7 @@ impl Memory {
             ops: ops.iter().copied().collect(),
             boxed: boxed.collect(),
         };
-        Self { cursor: row.cursor.into(), known, owes_receipt: row.owes_receipt }
+        Self { cursor: row.cursor.into(), known, owes_receipt: row.owes_receipt, begun: row.begun.unwrap_or(false) }
     }
 }
 

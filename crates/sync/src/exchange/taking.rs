@@ -60,7 +60,8 @@ impl Exchange {
             // Said before anything is taken: a visit that breaks off leaves its receipt the next time.
             self.memory.owes_receipt = true;
             self.stage = Stage::Owing;
-            return MailEffect::Store(MailRequest::Note(Memory { owes_receipt: true, ..self.before.clone() }));
+            self.stored = Memory { owes_receipt: true, ..self.before.clone() };
+            return MailEffect::Store(MailRequest::Note(self.stored.clone()));
         }
         self.fetch()
     }
