@@ -192,15 +192,27 @@ impl Folder {
                 std::fs::remove_file(entry.path()).ok();
             }
         }
-        let (writer, path) = self.new_file()?;
+        let begun = self.new_file();
+        if begun.is_err() {
+            self.clear_away();
+        }
+        let (writer, path) = begun?;
         Ok((writer, vec![path]))
+    }
+
+    /// Only empty folders go: a place where nothing could be written is left as it was.
+    fn clear_away(&self) {
+        std::fs::remove_dir(self.own()).and_then(|()| std::fs::remove_dir(self.path())).ok();
     }
 
     fn new_file(&self) -> Result<(Writer, PathBuf), MailboxError> {
         let path = self.own().join(format!("{}.part", hex(&random::<8>())));
         let header = Header { handle: self.handle, bundle: random(), part: 1, parts: 1 };
-        let file = File::create_new(&path).map_err(|e| fault(&path, &e))?;
-        Ok((Writer::new(file, header).map_err(|e| fault(&path, &e))?, path))
+        let writer = File::create_new(&path).and_then(|file| Writer::new(file, header));
+        if writer.is_err() {
+            std::fs::remove_file(&path).ok();
+        }
+        Ok((writer.map_err(|e| fault(&path, &e))?, path))
     }
 
     /// The number of the next own file. Names only grow, whatever a service brings back.
@@ -276,8 +288,7 @@ impl Folder {
         for path in parts {
             std::fs::remove_file(path).ok();
         }
-        // Only empty ones go: a place where nothing could be written is left as it was.
-        std::fs::remove_dir(self.own()).and_then(|()| std::fs::remove_dir(self.path())).ok();
+        self.clear_away();
     }
 }
 
@@ -331,9 +342,16 @@ impl Mailbox for Folder {
                     }
                     self.files.push(contents);
                 }
-                Ok(_) => listing.faults.push(format!("{}: of another project; passed by", f.path.display())),
                 Err(MailboxError::Missing(_)) => {}
-                Err(e) => listing.faults.push(e.to_string()),
+                // What is no file of ours is looked at again if it changes.
+                Ok(_) => {
+                    listing.cursor.extend(f.mark);
+                    listing.faults.push(format!("{}: of another project; passed by", f.path.display()));
+                }
+                Err(e) => {
+                    listing.cursor.extend(f.mark);
+                    listing.faults.push(e.to_string());
+                }
             }
         }
         Ok(listing)
