@@ -493,3 +493,32 @@ fn until_settled(device: &Device, place: &str) {
     }
     panic!("it writes for ever");
 }
+
+/// A ticket that was revoked meanwhile: the folder says so, and a new one goes on where this one ended.
+#[test]
+fn a_revoked_ticket_is_told_at_the_folder_and_a_new_one_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = Device::new(dir.path(), "a");
+    a.ok(&["new", "River", "--name", "Ana"]);
+    let (old, share) = (file(dir.path(), "old.cairn"), file(dir.path(), "share"));
+    std::fs::create_dir(&share).unwrap();
+    let ticket = a.ticket();
+    a.ok(&["bundle", "create", &old]);
+    a.ok(&["invite", "--revoke", "all"]);
+    a.ok(&["add", "--at", "1,1"]);
+    a.ok(&["sync", &share]);
+    let r = Device::new(dir.path(), "r");
+    r.ok(&["join", &ticket, "--name", "Rui", "--via", &old]);
+    r.ok(&["add", "--at", "2,2", "before=the news"]);
+    for _ in 0..2 {
+        let (code, reply) = r.json(&["sync", &share]);
+        assert_eq!((code, &reply["data"]["targets"][0]["state"]), (5, &Value::from("not-a-member")), "{reply}");
+        a.ok(&["sync", &share]);
+    }
+    let again = r.ok(&["join", &a.ticket(), "--via", &share]);
+    assert_eq!(again["targets"][0]["state"], "synced");
+    r.ok(&["add", "--at", "3,3", "after=the news"]);
+    until_nobody_writes(&[&r, &a], &share);
+    assert_eq!(a.everything(), r.everything());
+    assert!(a.everything().to_string().contains("after"));
+}

@@ -96,7 +96,10 @@ pub(crate) async fn join(home: &Home, request: &JoinRequest) -> Result<Reply, No
         return Ok(Reply::new(tells));
     }
     if let Some(node) = again {
-        return rejoin(&node, &ticket, request, tells);
+        let mut reply = rejoin(&node, &ticket, request, tells)?;
+        drop(node);
+        visit_at_once(home, request, &ticket, &mut reply).await?;
+        return Ok(reply);
     }
     if ticket.mode == InviteMode::Bearer {
         let mut reply = home.join_by_bearer(&ticket, request.device_name.as_deref())?;
