@@ -4,8 +4,8 @@
 use crate::render::{bytes, table};
 use crate::ui::Ui;
 use cairn_node::{
-    AddRequest, BundleRequest, EditRequest, Home, ImportRequest, JoinRequest, ListRequest, NewRequest, Node, NodeError, Reply, Request,
-    ServeOptions, SyncRequest, serve,
+    AddRequest, BundleRequest, CreateBundle, EditRequest, Home, ImportRequest, JoinRequest, ListRequest, NewRequest, Node, NodeError,
+    Reply, Request, ServeOptions, SyncRequest, serve,
 };
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -140,7 +140,7 @@ fn meet(ana: Node, bo: Node) -> Result<(Node, Node, Value), NodeError> {
 /// Ana writes a bundle, Cy enters by it and adds what he has, Ana takes it back.
 fn by_hand(ana: Node, cy: Home, file: &Path) -> Result<(Node, Node, Vec<Step>), NodeError> {
     let path = file.display().to_string();
-    let create = BundleRequest::Create { file: path.clone(), device: None, since: None, split: None, only: vec![] };
+    let create = BundleRequest::Create(CreateBundle { file: path.clone(), ..CreateBundle::default() });
     let mut made = ana.handle(Request::Bundle(create))?.data;
     made["sent"] = json!({"batches": made["batches"], "bytes": made["bytes"]});
     let ticket = ana.handle(Request::Invite(Default::default()))?.data["ticket"].as_str().unwrap_or_default().to_owned();

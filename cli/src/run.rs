@@ -4,8 +4,8 @@ use crate::args::{Args, BundleVerb, ConfigVerb, ConflictVerb, FilterArgs, Passph
 use crate::ui::Ui;
 use crate::{demo, membership, render};
 use cairn_node::{
-    AddRequest, BundleRequest, Client, ConfigRequest, EditRequest, ExportRequest, Home, ImportRequest, JoinRequest, KeyPlace, ListRequest,
-    NewRequest, NodeError, RemoteRequest, Reply, Request, ServeOptions, SyncRequest, serve,
+    AddRequest, BundleRequest, Client, ConfigRequest, CreateBundle, EditRequest, ExportRequest, Home, ImportRequest, JoinRequest, KeyPlace,
+    ListRequest, NewRequest, NodeError, RemoteRequest, Reply, Request, ServeOptions, SyncRequest, serve,
 };
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -161,7 +161,7 @@ fn here() -> Result<String, NodeError> {
 
 fn bundle(what: &BundleVerb) -> Result<BundleRequest, NodeError> {
     Ok(match what {
-        BundleVerb::Create { file, device, since, split, only } => BundleRequest::Create {
+        BundleVerb::Create { file, device, since, split, only } => BundleRequest::Create(CreateBundle {
             file: absolute(file)?,
             device: device.clone(),
             since: match since {
@@ -170,7 +170,7 @@ fn bundle(what: &BundleVerb) -> Result<BundleRequest, NodeError> {
             },
             split: *split,
             only: only.clone(),
-        },
+        }),
         BundleVerb::Inspect { file } => BundleRequest::Inspect { file: absolute(file)? },
         BundleVerb::Verify { file } => BundleRequest::Verify { file: absolute(file)? },
     })

@@ -522,3 +522,16 @@ fn a_revoked_ticket_is_told_at_the_folder_and_a_new_one_goes_on() {
     assert_eq!(a.everything(), r.everything());
     assert!(a.everything().to_string().contains("after"));
 }
+
+/// A remote that stands for a device is not the folder of that name that happens to lie where the command runs.
+#[test]
+fn a_remote_for_a_device_is_never_a_folder_of_that_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, _) = pair(dir.path());
+    a.ok(&["remote", "add", "friend", "Bo's old phone"]);
+    let lookalike = dir.path().join("Bo's old phone");
+    std::fs::create_dir(&lookalike).unwrap();
+    let out = a.command(&["sync", "friend", "--json"]).current_dir(dir.path()).output().unwrap();
+    assert_ne!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stdout));
+    assert_eq!(std::fs::read_dir(&lookalike).unwrap().count(), 0);
+}

@@ -4,7 +4,7 @@ use crate::NodeError;
 use crate::carry::{Carried, from_mailbox, from_visit, lots};
 use crate::door::device_of;
 use crate::home::Node;
-use crate::request::{BundleRequest, Reply};
+use crate::request::{BundleRequest, CreateBundle, Reply};
 use cairn_bundle::{BundleFile, Summary, summary};
 use cairn_contract::Mailbox;
 use cairn_model::Instant;
@@ -22,7 +22,7 @@ const SMALLEST_PART: u64 = 100_000;
 /// One verb about bundle files, with an open project.
 pub(crate) fn bundle(node: &Node, request: &BundleRequest, seen: Seen<'_>) -> Answered {
     match request {
-        BundleRequest::Create { .. } => create(node, request, seen),
+        BundleRequest::Create(create) => self::create(node, create, seen),
         BundleRequest::Inspect { file } => inspect(node, Path::new(file)),
         BundleRequest::Verify { file } => verify(Path::new(file)),
     }
@@ -31,7 +31,7 @@ pub(crate) fn bundle(node: &Node, request: &BundleRequest, seen: Seen<'_>) -> An
 /// The same without one: what anyone can tell.
 pub(crate) fn bundle_without_keys(request: &BundleRequest) -> Answered {
     match request {
-        BundleRequest::Create { .. } => Err(NodeError::NoProject { home: "this home".into() }),
+        BundleRequest::Create(_) => Err(NodeError::NoProject { home: "this home".into() }),
         BundleRequest::Inspect { file } => {
             let (mut reply, _) = outside(Path::new(file))?;
             reply.data["readable"] = json!(false);
@@ -41,8 +41,7 @@ pub(crate) fn bundle_without_keys(request: &BundleRequest) -> Answered {
     }
 }
 
-fn create(node: &Node, request: &BundleRequest, seen: Seen<'_>) -> Answered {
-    let BundleRequest::Create { file, device, since, split, only } = request else { return Err(NodeError::input("not `create`")) };
+fn create(node: &Node, CreateBundle { file, device, since, split, only }: &CreateBundle, seen: Seen<'_>) -> Answered {
     let path = Path::new(file);
     if path.extension().is_none_or(|e| e != "cairn") {
         return Err(NodeError::input(format!("{file}: a bundle's name ends with `.cairn`")));
@@ -67,13 +66,13 @@ fn create(node: &Node, request: &BundleRequest, seen: Seen<'_>) -> Answered {
                 None => warnings.push(format!("nothing is known of what {} holds: the bundle has everything", store.device_name(&device))),
             }
         }
-        let only = only.iter().map(|typed| device_of(&store, typed)).collect::<Result<_, _>>()?;
+        let devices = only.iter().map(|typed| device_of(&store, typed)).collect::<Result<_, _>>()?;
+        let only = (!only.is_empty()).then_some(devices);
         (base, only, mailbox_handle(&store.project()))
     };
     let base = since.as_deref().map(|s| since_base(node, s)).transpose()?.into_iter().flatten().chain(base).collect();
     let mut mailbox = BundleFile::new(path, handle).split(*split);
-    let some = matches!(request, BundleRequest::Create { only, .. } if !only.is_empty());
-    let setup = ExchangeSetup { push: true, only: some.then_some(only), base, for_readers: true, ..ExchangeSetup::default() };
+    let setup = ExchangeSetup { push: true, only, base, for_readers: true, ..ExchangeSetup::default() };
     let Carried { visit, tally, ms } = node.carry(&mut mailbox, None, setup, None, &mut |p| seen(p));
     if let Some(e) = visit.ended {
         return Err(from_visit(e));

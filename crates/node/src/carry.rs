@@ -41,6 +41,12 @@ impl Carrier {
         }
     }
 
+    /// What a remote stands for, if it is a file or a folder: those are kept in full, so a device's name is never taken for a folder of
+    /// wherever the service was started.
+    pub fn of_remote(target: &str) -> Option<Self> {
+        Self::of(target, None).filter(|carrier| carrier.path().is_absolute())
+    }
+
     pub fn path(&self) -> &Path {
         match self {
             Carrier::File(path) | Carrier::Folder(path) => path,
@@ -314,7 +320,7 @@ fn row(node: &Node, typed: &str, place: &Carrier, setup: &ExchangeSetup, carried
         }
         Some(VisitError::Store(e)) => return Err(e.into()),
         Some(VisitError::Mailbox(e)) => ended(node, &mut out, &e, o),
-        None => judge(node, &mut out, (o, visit.incomplete), setup, &mut faults)?,
+        None => judge(node, &mut out, o, visit.incomplete, setup, &mut faults)?,
     }
     out["faults"] = json!(faults);
     Ok(out)
@@ -342,7 +348,8 @@ fn ended(node: &Node, out: &mut Value, e: &MailboxError, o: &Outcome) {
 fn judge(
     node: &Node,
     out: &mut Value,
-    (o, incomplete): (&Outcome, bool),
+    o: &Outcome,
+    incomplete: bool,
     setup: &ExchangeSetup,
     faults: &mut Vec<String>,
 ) -> Result<(), StoreError> {

@@ -40,7 +40,7 @@ pub use home::{Heard, Home, KeyPlace, LetIn, Node, now_ms};
 pub use mail::{Visit, VisitError, answer_mail, visit};
 pub use network::peers_near;
 pub use request::{
-    AddRequest, BundleRequest, ConfigRequest, DeviceRequest, EditRequest, ExportRequest, ImportRequest, InviteRequest, JoinRequest,
-    ListRequest, NewRequest, PolicyRequest, RemoteRequest, Reply, Request, SyncRequest,
+    AddRequest, BundleRequest, ConfigRequest, CreateBundle, DeviceRequest, EditRequest, ExportRequest, ImportRequest, InviteRequest,
+    JoinRequest, ListRequest, NewRequest, PolicyRequest, RemoteRequest, Reply, Request, SyncRequest,
 };
 pub use serve::{Client, Live, ServeOptions, invite_live, serve};

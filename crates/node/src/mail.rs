@@ -2,10 +2,9 @@
 
 use crate::desk::Tally;
 use cairn_contract::{Mailbox, MailboxError};
-use cairn_store::{Store, StoreError, Uncovered};
+use cairn_store::{Store, StoreError};
 use cairn_sync::{
-    Exchange, ExchangeSetup, Known, Lack, Listed, Made, MailAnswer, MailEffect, MailEvent, MailRequest, Outcome, PlacedBatch, Progress,
-    Run, Shown, Taken,
+    Exchange, ExchangeSetup, Known, Listed, Made, MailAnswer, MailEffect, MailEvent, MailRequest, Outcome, Progress, Run, Shown, Taken,
 };
 use cairn_trust::Tip;
 
@@ -94,10 +93,6 @@ fn runs(known: &Known) -> Vec<(u64, Tip)> {
     known.runs.iter().map(|r| (r.from, r.tip)).collect()
 }
 
-fn lack(u: Uncovered) -> Lack {
-    Lack { chain: u.chain, device: u.device, from: u.from, tip: u.tip, changes: u.changes, bytes: u.bytes, wall_ms: u.wall_ms }
-}
-
 /// Carries out one request for the visit to the mailbox `id` (none: nothing is remembered). An error means nothing was done.
 pub fn answer_mail(
     store: &mut Store,
@@ -134,22 +129,14 @@ pub fn answer_mail(
             if store.own_feed_forked() {
                 store.start_incarnation()?;
             }
-            let placed = ingested.placed.into_iter().map(|p| PlacedBatch {
-                input: p.input,
-                chain: p.chain,
-                device: p.device,
-                tip: p.tip,
-                changes: p.changes,
-                wall_ms: p.wall_ms,
-            });
-            MailAnswer::Persisted { held: done.held, gaps: done.gaps, dropped: done.dropped, placed: placed.collect() }
+            MailAnswer::Persisted { held: done.held, gaps: done.gaps, dropped: done.dropped, placed: ingested.placed }
         }
         MailRequest::Lacking(mut known, dry) => {
             let (uncovered, joined) = store.uncovered(&runs(&known), &known.base)?;
             known.runs = joined.into_iter().map(|(from, tip)| Run { from, tip }).collect();
             let (ops, boxes) = store.mail_lacking(&known.ops, &known.boxed)?;
             let open = dry.then(|| store.open_lot()).flatten();
-            let lacks = uncovered.into_iter().chain(open).map(lack).collect();
+            let lacks = uncovered.into_iter().chain(open).collect();
             MailAnswer::Lacking(lacks, known, ops + boxes, dry || store.may_mail()?)
         }
         MailRequest::Load(chain, from, to, most) => {

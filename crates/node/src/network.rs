@@ -63,7 +63,8 @@ pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn
         let unasked = meant.is_some();
         let meant = meant.unwrap_or(typed);
         let is_device = !meant.contains('/') && node.store().membership().members.values().any(|m| m.name == *meant);
-        if let Some(place) = Carrier::of(meant, request.folder.as_deref()).filter(|_| !is_device) {
+        let place = if unasked { Carrier::of_remote(meant) } else { Carrier::of(meant, request.folder.as_deref()) };
+        if let Some(place) = place.filter(|_| !is_device) {
             let errand = Errand { typed, place: &place, setup: &setup, number, unasked };
             rows.push(tokio::task::block_in_place(|| sync_place(node, &errand, seen))?);
             continue;

@@ -97,23 +97,27 @@ pub enum RemoteRequest {
     },
 }
 
+/// `bundle create`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CreateBundle {
+    /// The file, absolute.
+    pub file: String,
+    /// Only what this device lacks, as far as known.
+    pub device: Option<String>,
+    /// A time, or an earlier bundle (absolute): only what is newer.
+    pub since: Option<String>,
+    /// In parts of at most so many bytes.
+    pub split: Option<u64>,
+    /// Only the work of these devices.
+    pub only: Vec<String>,
+}
+
 /// `bundle`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
 pub enum BundleRequest {
     /// Write one.
-    Create {
-        /// The file, absolute.
-        file: String,
-        /// Only what this device lacks, as far as known.
-        device: Option<String>,
-        /// A time, or an earlier bundle (absolute): only what is newer.
-        since: Option<String>,
-        /// In parts of at most so many bytes.
-        split: Option<u64>,
-        /// Only the work of these devices.
-        only: Vec<String>,
-    },
+    Create(CreateBundle),
     /// Who, how much, from when; nothing is taken.
     Inspect {
         /// The file, absolute.

@@ -26,7 +26,7 @@ pub(crate) async fn watch_remotes(node: &Arc<Node>) {
     loop {
         let remotes = node.store().remotes().unwrap_or_default();
         let places: Vec<(String, Carrier)> =
-            remotes.iter().filter_map(|(name, target)| Some((name.clone(), Carrier::of(target, None)?))).collect();
+            remotes.iter().filter_map(|(name, target)| Some((name.clone(), Carrier::of_remote(target)?))).collect();
         watched.retain(|path, _| places.iter().any(|(_, place)| place.path() == path));
         for (name, place) in places {
             if !watched.contains_key(place.path())

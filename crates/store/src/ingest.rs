@@ -7,7 +7,7 @@ use crate::mem::Mem;
 use crate::tables::{Tables, from_bytes, to_bytes};
 use crate::{Store, StoreError};
 use cairn_model::{Change, DeviceId, DocKind, ProjectId};
-use cairn_trust::{Batch, ChunkKind, Item, Tip, chunk_kind, open, open_pack, seal};
+use cairn_trust::{Batch, ChunkKind, Item, PlacedBatch, Tip, chunk_kind, open, open_pack, seal};
 use redb::{ReadableTable, ReadableTableMetadata};
 use std::collections::BTreeMap;
 
@@ -44,24 +44,7 @@ pub struct Ingested {
     /// Last batch of each feed among the chunks that are held now, by the names of the frontier.
     pub tips: Vec<Tip>,
     /// Every batch of the chunks that is held now, in order.
-    pub placed: Vec<Placed>,
-}
-
-/// A batch that came in a chunk and is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placed {
-    /// Which of the chunks given.
-    pub input: usize,
-    /// Number of its chain.
-    pub chain: u32,
-    /// Author.
-    pub device: DeviceId,
-    /// Feed (as its header says it), number and hash.
-    pub tip: Tip,
-    /// Changes in it.
-    pub changes: u32,
-    /// Author's clock, milliseconds.
-    pub wall_ms: i64,
+    pub placed: Vec<PlacedBatch>,
 }
 
 impl IngestStats {
@@ -168,7 +151,7 @@ impl Store {
                 if let Some(chain) = hold(t, mem, v, sync, &mut stats)? {
                     last.insert(chain, (seq, hash));
                     let device = mem.feeds[chain as usize].device;
-                    placed.push(Placed { input, chain, device, tip, changes, wall_ms });
+                    placed.push(PlacedBatch { input, chain, device, tip, changes, wall_ms });
                 }
             }
             let tip = |(chain, (seq, hash))| Ok(Tip { feed: chain_name(t, mem, chain)?, seq, hash });

@@ -4,28 +4,9 @@ use crate::docs::read_batch;
 use crate::feeds::{BatchHashes, BatchRow, batch_key};
 use crate::tables::{View, from_bytes};
 use crate::{Store, StoreError};
-use cairn_model::{DeviceId, FeedId};
-use cairn_trust::{BatchHash, Pack, Tip, limits};
+use cairn_model::FeedId;
+use cairn_trust::{BatchHash, Lack, Pack, Tip, limits};
 use std::collections::BTreeSet;
-
-/// Batches of one chain that a mailbox is not known to hold.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Uncovered {
-    /// Number of the chain.
-    pub chain: u32,
-    /// Author.
-    pub device: DeviceId,
-    /// First batch.
-    pub from: u64,
-    /// Last batch, with the feed as the headers say it.
-    pub tip: Tip,
-    /// Changes in them.
-    pub changes: u64,
-    /// Bytes of their chunks.
-    pub bytes: u64,
-    /// Author's clock at the first and the last, milliseconds.
-    pub wall_ms: (i64, i64),
-}
 
 /// First and last batch.
 type Span = (u64, u64);
@@ -59,7 +40,7 @@ impl Store {
     }
 
     /// What is here and in none of `runs`, for readers who hold `base`; and the runs with what follows each other put together.
-    pub fn uncovered(&self, runs: &[MailRun], base: &[Tip]) -> Result<(Vec<Uncovered>, Vec<MailRun>), StoreError> {
+    pub fn uncovered(&self, runs: &[MailRun], base: &[Tip]) -> Result<(Vec<Lack>, Vec<MailRun>), StoreError> {
         let v = self.view()?;
         let (mut out, mut joined, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
         for n in 0..self.mem.feeds.len() as u32 {
@@ -104,12 +85,12 @@ impl Store {
     }
 
     /// What is not in a batch yet, as it would go into a mailbox.
-    pub fn open_lot(&self) -> Option<Uncovered> {
+    pub fn open_lot(&self) -> Option<Lack> {
         let (changes, bytes) = (self.mem.open.changes.len() as u64, self.mem.open.bytes as u64);
         let own = &self.mem.feeds[self.mem.own_feed as usize];
         let at = self.mem.open.last_ms();
         let tip = Tip { feed: own.id, seq: own.seq + 1, hash: BatchHash([0; 32]) };
-        (changes > 0).then_some(Uncovered {
+        (changes > 0).then_some(Lack {
             chain: self.mem.own_feed,
             device: own.device,
             from: tip.seq,
@@ -143,7 +124,7 @@ impl Store {
         Ok(None)
     }
 
-    fn uncovered_run(&self, v: &View, chain: u32, from: u64, to: u64) -> Result<Uncovered, StoreError> {
+    fn uncovered_run(&self, v: &View, chain: u32, from: u64, to: u64) -> Result<Lack, StoreError> {
         let f = &self.mem.feeds[chain as usize];
         let (mut changes, mut bytes) = (0, 0);
         for row in v.batches.range(batch_key(chain, from)..=batch_key(chain, to))? {
@@ -155,7 +136,7 @@ impl Store {
         let hash = BatchHash(v.hash_at(chain, to)?.ok_or(StoreError::Damaged("batch hash"))?);
         let wall = |seq| Ok::<i64, StoreError>(read_batch(v, &self.mem, chain, seq)?.header.wall_ms);
         let tip = Tip { feed: f.id, seq: to, hash };
-        Ok(Uncovered { chain, device: f.device, from, tip, changes, bytes, wall_ms: (wall(from)?, wall(to)?) })
+        Ok(Lack { chain, device: f.device, from, tip, changes, bytes, wall_ms: (wall(from)?, wall(to)?) })
     }
 
     /// Batches `from` to `to` of a chain as chunks for a mailbox, at least one, about `most` bytes: as their author sealed them, or

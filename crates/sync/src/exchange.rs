@@ -5,13 +5,13 @@ mod giving;
 mod known;
 mod taking;
 
-pub use calls::{ExchangeSetup, Lack, Listed, Made, MailAnswer, MailEffect, MailEvent, MailRequest, PlacedBatch, Shown, Taken};
+pub use calls::{ExchangeSetup, Listed, Made, MailAnswer, MailEffect, MailEvent, MailRequest, Shown, Taken};
 pub use known::{Known, Lot, Memory, Run};
 
 use crate::{Progress, limits};
 use cairn_model::{ChunkHash, DeviceId};
 use cairn_trust::limits::LEAST_BATCH_BYTES;
-use cairn_trust::{ChunkKind, Manifest, Piece, Shelf, Tip};
+use cairn_trust::{ChunkKind, Lack, Manifest, Piece, Shelf, Tip};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What an exchange did, or would do.

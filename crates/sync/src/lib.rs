@@ -42,8 +42,7 @@ mod session;
 pub use calls::{Answer, Effect, Event, Push, Request, Setup, Snapshot, Standing};
 pub use entry::{Guest, Host, HostSetup, Step, Way};
 pub use exchange::{
-    Exchange, ExchangeSetup, Known, Lack, Listed, Lot, Made, MailAnswer, MailEffect, MailEvent, MailRequest, Memory, Outcome, PlacedBatch,
-    Run, Shown, Taken,
+    Exchange, ExchangeSetup, Known, Listed, Lot, Made, MailAnswer, MailEffect, MailEvent, MailRequest, Memory, Outcome, Run, Shown, Taken,
 };
 pub use frame::{FrameError, FrameReader, frame};
 pub use message::{CloseReason, Hello, Message, VERSION, first_proof};

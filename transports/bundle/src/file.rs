@@ -132,10 +132,8 @@ impl BundleFile {
         }
         // In order, so that what follows is read after what comes before.
         self.opened.sort_by_key(|c| c.header.map_or(0, |h| h.part));
-        let missing: Vec<String> = (1..=header.parts).filter(|n| !there.contains(n)).map(|n| n.to_string()).collect();
         let of = self.opened.iter().filter_map(|c| c.header).map(|h| h.parts).max().unwrap_or(header.parts);
-        let missing: Vec<String> =
-            missing.into_iter().chain((header.parts..of).map(|n| n + 1).filter(|n| !there.contains(n)).map(|n| n.to_string())).collect();
+        let missing: Vec<String> = (1..=of).filter(|n| !there.contains(n)).map(|n| n.to_string()).collect();
         let some = missing.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
         let more = if missing.len() > 8 { ", ..." } else { "" };
         let said = format!("part {some}{more} of {of} of this bundle is not here: put all parts into one folder");

@@ -20,8 +20,8 @@ const FOOTER_BYTES: u64 = 96;
 const FOOTER_SAID: usize = 64;
 /// Bytes of one chunk: more than any may have.
 pub(crate) const CHUNK_BYTES: u32 = 4 << 20;
-/// Entries of one index: 4 GiB of the smallest chunks.
-const ENTRIES: u64 = 12 << 20;
+/// Entries of one index: 50 MB of it. Small batches travel in packs, so that is some 16 GB of work.
+const ENTRIES: u64 = 1 << 20;
 /// Footers tried, from the end of a damaged file.
 const FOOTERS_TRIED: u32 = 64;
 /// Bytes looked through at once for the next frame.
@@ -287,6 +287,9 @@ fn walk(file: &File, mut at: u64, end: u64) -> std::io::Result<Vec<Place>> {
             let entry = Entry { name: ChunkHash(name), kind: kind_of(&chunk).unwrap_or(0), bytes: len as u32 };
             places.push(Place { entry, offset: found });
             at = found + FRAME_BYTES + len;
+            if places.len() as u64 == ENTRIES {
+                break;
+            }
         } else {
             match wasted.checked_sub(len) {
                 Some(left) => wasted = left,
@@ -340,6 +343,9 @@ impl Writer {
     }
 
     pub fn add(&mut self, chunk: &[u8]) -> std::io::Result<()> {
+        if self.places.len() as u64 == ENTRIES {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
         let name = ChunkHash::of(chunk);
         self.out.write_all(FRAME)?;
         self.out.write_all(&(chunk.len() as u32).to_le_bytes())?;

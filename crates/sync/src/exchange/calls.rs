@@ -1,8 +1,8 @@
 //! What an exchange and its caller say to each other.
 
-use super::known::{Known, Lot, Memory};
+use super::known::{Known, Memory};
 use cairn_model::{ChunkHash, DeviceId, FeedId};
-use cairn_trust::{EpochId, Manifest, Shelf, Tip};
+use cairn_trust::{EpochId, Lack, Manifest, PlacedBatch, Shelf, Tip};
 use std::collections::BTreeSet;
 
 /// What is wanted of an exchange.
@@ -80,32 +80,6 @@ pub enum MailEffect {
     Done,
 }
 
-/// Batches of one chain that a mailbox lacks.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Lack {
-    /// The store's number of the chain.
-    pub chain: u32,
-    /// Author.
-    pub device: DeviceId,
-    /// First batch.
-    pub from: u64,
-    /// Last batch, with the feed as the headers say it.
-    pub tip: Tip,
-    /// Changes in them.
-    pub changes: u64,
-    /// Bytes of their chunks here.
-    pub bytes: u64,
-    /// Author's clock at the first and the last, milliseconds.
-    pub wall_ms: (i64, i64),
-}
-
-impl Lack {
-    pub(super) fn lot(&self) -> Lot {
-        let batches = self.tip.seq + 1 - self.from;
-        Lot { device: self.device, batches, changes: self.changes, bytes: self.bytes, wall_ms: self.wall_ms }
-    }
-}
-
 /// A chunk made for a mailbox.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Made {
@@ -115,23 +89,6 @@ pub struct Made {
     pub batches: u32,
     /// Changes in them.
     pub changes: u32,
-}
-
-/// A batch that came in a chunk and is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlacedBatch {
-    /// Which of the chunks given.
-    pub input: usize,
-    /// The store's number of its chain.
-    pub chain: u32,
-    /// Author.
-    pub device: DeviceId,
-    /// Feed (as its header says it), number and hash.
-    pub tip: Tip,
-    /// Changes in it.
-    pub changes: u32,
-    /// Author's clock, milliseconds.
-    pub wall_ms: i64,
 }
 
 /// What an exchange asks of the store.

@@ -1,10 +1,10 @@
 //! What is here and not in the mailbox, and how a visit ends.
 
-use super::calls::{Lack, Made, MailEffect, MailRequest};
+use super::calls::{Made, MailEffect, MailRequest};
 use super::{Exchange, Known, Lot, Memory, Stage};
 use crate::limits;
 use cairn_model::ChunkHash;
-use cairn_trust::{Piece, Shelf};
+use cairn_trust::{Lack, Piece, Shelf};
 
 impl Exchange {
     pub(super) fn look(&mut self) -> MailEffect {
@@ -20,9 +20,9 @@ impl Exchange {
         for lack in lacks {
             let wanted = self.setup.only.as_ref().is_none_or(|only| only.contains(&lack.device));
             let lots = if wanted { &mut self.outcome.to } else { &mut self.outcome.left_here };
-            Lot::gather(lots, lack.lot());
+            Lot::gather(lots, Lot::from(&lack));
             if wanted {
-                self.outcome.progress.to_send += lack.lot().batches;
+                self.outcome.progress.to_send += Lot::from(&lack).batches;
                 self.lacks.push_back(lack);
             }
         }

@@ -1,7 +1,7 @@
 //! What is known of a mailbox: a cache, never evidence.
 
 use cairn_model::{DeviceId, FeedId};
-use cairn_trust::{EpochId, Tip};
+use cairn_trust::{EpochId, Lack, Tip};
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,6 +54,12 @@ pub struct Lot {
     pub bytes: u64,
     /// Author's clock at the first and the last, milliseconds: advisory.
     pub wall_ms: (i64, i64),
+}
+
+impl From<&Lack> for Lot {
+    fn from(l: &Lack) -> Self {
+        Self { device: l.device, batches: l.tip.seq + 1 - l.from, changes: l.changes, bytes: l.bytes, wall_ms: l.wall_ms }
+    }
 }
 
 impl Lot {

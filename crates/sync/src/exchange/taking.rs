@@ -1,9 +1,9 @@
 //! What is in the mailbox and not here.
 
-use super::calls::{MailEffect, MailRequest, PlacedBatch};
+use super::calls::{MailEffect, MailRequest};
 use super::{Exchange, Lot, Memory, PASSES, STUBBORN_PASSES, Stage};
 use cairn_model::ChunkHash;
-use cairn_trust::{Piece, Shelf};
+use cairn_trust::{Piece, PlacedBatch, Shelf};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Exchange {

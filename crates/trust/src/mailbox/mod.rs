@@ -5,10 +5,12 @@
 mod keys;
 mod manifest;
 mod pack;
+mod runs;
 
 pub use keys::{KeysChunk, MailKeys, box_for_readers, open_readers, read_keys_chunk};
 pub use manifest::{Manifest, Piece, Shelf};
 pub use pack::{Pack, open_pack};
+pub use runs::{Lack, PlacedBatch};
 
 use crate::derive::{derive, first16};
 use crate::{ChunkError, ChunkKind, ControlOp, EpochKey, cbor, chunk_kind, limits, open, seal};
