@@ -1,0 +1,28 @@
+//! The relay: keeps sealed chunks for projects it knows nothing of. It sees accounts, opaque names of logs, sizes, times and
+//! addresses; never members, documents or content. What it acknowledges is durable.
+//!
+//! [`Service`] is one node over a [`Storage`] and [`Parts`]; [`serve`] answers on a listener. Nodes that share a storage serve the
+//! same logs. The interface is described by [`openapi`] and in `PROTOCOL.md` of the wire crate.
+
+mod embedded;
+mod http;
+mod listen;
+mod metrics;
+mod parts;
+mod rates;
+mod service;
+pub mod storage;
+pub mod tls;
+mod token;
+
+pub use embedded::Embedded;
+pub use http::openapi;
+pub use listen::{Transport, serve};
+pub use parts::Parts;
+pub use service::{Answered, Heard, Service, Settings};
+pub use storage::Storage;
+
+/// Hash under which the operator's token is kept in [`Settings`].
+pub fn operator_hash(token: &str) -> [u8; 32] {
+    http::hashed("operator", token.as_bytes())
+}

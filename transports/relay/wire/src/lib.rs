@@ -16,6 +16,7 @@ pub use problem::{Code, Problem};
 pub use rights::{Right, SessionClaim, prove, public_key, verify_claim};
 
 use cairn_model::{hex, unhex};
+use data_encoding::BASE32_NOPAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
@@ -107,4 +108,14 @@ impl<'de> Deserialize<'de> for Sealed {
         let text = String::deserialize(d)?;
         unhex(&text).map(Sealed).map_err(|_| serde::de::Error::custom("hexadecimal digits expected"))
     }
+}
+
+/// Bytes of a pin: enough that no other key is found for it.
+const PIN_BYTES: usize = 20;
+
+/// The pin of a key by which a relay with a self-made certificate is known: 32 letters and digits, made from the DER of its
+/// SubjectPublicKeyInfo.
+pub fn pin(public_key_info: &[u8]) -> String {
+    let full = blake3::derive_key("cairn relay pin v1", public_key_info);
+    BASE32_NOPAD.encode(&full[..PIN_BYTES]).to_lowercase()
 }

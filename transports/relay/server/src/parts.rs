@@ -1,0 +1,146 @@
+//! Large chunks, and uploads that come in pieces, beside the database: in a folder, or in any object store. What is put is durable
+//! before the database names it; what nothing names any more is erased after.
+
+use crate::storage::{PartKey, StorageError};
+use bytes::Bytes;
+use cairn_model::ChunkHash;
+use cairn_relay_wire::{LogId, limits};
+use futures_util::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as ObjectPath;
+use object_store::{Error as ObjectError, GetOptions, ObjectStore, ObjectStoreExt};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where parts are.
+#[derive(Clone)]
+pub struct Parts {
+    store: Arc<dyn ObjectStore>,
+}
+
+fn engine(e: &ObjectError) -> StorageError {
+    let mut cause: Option<&dyn std::error::Error> = Some(e);
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref::<std::io::Error>()
+            && matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+        {
+            return StorageError::Full;
+        }
+        cause = inner.source();
+    }
+    StorageError::Engine(e.to_string())
+}
+
+fn part(key: &PartKey) -> ObjectPath {
+    ObjectPath::from(format!("parts/{}/{}", key.log, key.name))
+}
+
+fn pieces(log: LogId, name: &ChunkHash) -> ObjectPath {
+    ObjectPath::from(format!("pieces/{log}/{name}"))
+}
+
+impl Parts {
+    /// In this folder, made if it is not there.
+    pub fn in_folder(folder: &Path) -> Result<Self, StorageError> {
+        std::fs::create_dir_all(folder).map_err(|e| StorageError::Engine(e.to_string()))?;
+        let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| engine(&e))?;
+        Ok(Self { store: Arc::new(store.with_fsync(true).with_automatic_cleanup(true)) })
+    }
+
+    /// In an object store.
+    pub fn in_store(store: Arc<dyn ObjectStore>) -> Self {
+        Self { store }
+    }
+
+    /// Keeps a part. The same part again is no error: its name says what is in it.
+    pub async fn put(&self, key: &PartKey, bytes: Bytes) -> Result<(), StorageError> {
+        self.store.put(&part(key), bytes.into()).await.map(drop).map_err(|e| engine(&e))
+    }
+
+    /// A part, or some of it. `None` if it is not there.
+    pub async fn get(&self, key: &PartKey, range: Option<std::ops::Range<u64>>) -> Result<Option<Bytes>, StorageError> {
+        let options = GetOptions { range: range.map(Into::into), ..GetOptions::default() };
+        match self.store.get_opts(&part(key), options).await {
+            Ok(found) => found.bytes().await.map(Some).map_err(|e| engine(&e)),
+            Err(ObjectError::NotFound { .. }) => Ok(None),
+            Err(e) => Err(engine(&e)),
+        }
+    }
+
+    /// Erases parts; those that are gone already are no error.
+    pub async fn erase(&self, keys: &[PartKey]) -> Result<(), StorageError> {
+        for key in keys {
+            match self.store.delete(&part(key)).await {
+                Ok(()) | Err(ObjectError::NotFound { .. }) => {}
+                Err(e) => return Err(engine(&e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Pieces of an upload that follow each other from its beginning: path and length, in order.
+    async fn in_row(&self, log: LogId, name: &ChunkHash) -> Result<Vec<(ObjectPath, u64)>, StorageError> {
+        let folder = pieces(log, name);
+        let mut found: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(|e| engine(&e))?;
+        let start = |p: &ObjectPath| p.filename().and_then(|f| f.parse::<u64>().ok());
+        found.sort_by_key(|m| (start(&m.location), std::cmp::Reverse(m.size)));
+        let (mut row, mut end) = (Vec::new(), 0);
+        for meta in found {
+            if start(&meta.location) == Some(end) && meta.size > 0 {
+                end += meta.size;
+                row.push((meta.location, meta.size));
+            }
+        }
+        Ok(row)
+    }
+
+    /// How much of an upload in pieces is here.
+    pub async fn received(&self, log: LogId, name: &ChunkHash) -> Result<u64, StorageError> {
+        Ok(self.in_row(log, name).await?.iter().map(|(_, len)| len).sum())
+    }
+
+    /// One more piece, at the end of what is here; gives how much is here then.
+    pub async fn add_piece(&self, log: LogId, name: &ChunkHash, offset: u64, bytes: Bytes) -> Result<u64, StorageError> {
+        let end = offset + bytes.len() as u64;
+        if end > limits::CHUNK_BYTES as u64 {
+            return Err(StorageError::Many("bytes in one chunk"));
+        }
+        let at = pieces(log, name).join(format!("{offset:08}"));
+        self.store.put(&at, bytes.into()).await.map_err(|e| engine(&e))?;
+        Ok(end)
+    }
+
+    /// All pieces in one, and none kept.
+    pub async fn assemble(&self, log: LogId, name: &ChunkHash) -> Result<Bytes, StorageError> {
+        let row = self.in_row(log, name).await?;
+        let mut whole = Vec::new();
+        for (at, len) in &row {
+            if whole.len() as u64 + len > limits::CHUNK_BYTES as u64 {
+                return Err(StorageError::Many("bytes in one chunk"));
+            }
+            let piece = self.store.get(at).await.map_err(|e| engine(&e))?.bytes().await.map_err(|e| engine(&e))?;
+            whole.extend(piece);
+        }
+        Ok(whole.into())
+    }
+
+    /// Forgets an upload in pieces.
+    pub async fn forget_pieces(&self, log: LogId, name: &ChunkHash) -> Result<(), StorageError> {
+        for (at, _) in self.in_row(log, name).await? {
+            self.store.delete(&at).await.map_err(|e| engine(&e))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets pieces that were put before this time (seconds since 1970).
+    pub async fn sweep_pieces(&self, before: u64) -> Result<(), StorageError> {
+        let root = ObjectPath::from("pieces");
+        let all: Vec<_> = self.store.list(Some(&root)).try_collect().await.map_err(|e| engine(&e))?;
+        for meta in all {
+            if meta.last_modified.timestamp() < before as i64 {
+                self.store.delete(&meta.location).await.map_err(|e| engine(&e))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! What all requests share: settings, storage, parts, who waits for news, rates, numbers.
+
+use crate::metrics::Metrics;
+use crate::parts::Parts;
+use crate::rates::Rates;
+use crate::storage::{Allowance, PartKey, Storage, StorageError};
+use crate::token::Mint;
+use cairn_relay_wire::{Accounts, LogId, Registration, limits};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// What an operator chooses.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether a log needs an account.
+    pub accounts: Accounts,
+    /// Who may make one.
+    pub registration: Registration,
+    /// Bytes of a log without an account, and of all logs of an account without a quota of its own.
+    pub quota_bytes: u64,
+    /// Days for which trimmed chunks can be brought back.
+    pub retention_days: u32,
+    /// Names under which clients may know this relay: `HOST`, `HOST:PORT`, pins of keys.
+    pub audiences: Vec<String>,
+    /// Requests a second from one address, and on one log.
+    pub rate: u32,
+    /// Log-ins and registrations a minute from one address, and log-ins for one user.
+    pub logins: u32,
+    /// Connections at once.
+    pub connections: usize,
+    /// Of those, from one address.
+    pub connections_per_address: usize,
+    /// Requests come through a proxy that says for whom (`X-Forwarded-For`, last entry).
+    pub behind_proxy: bool,
+    /// Hash of the operator's token; `None` closes the operator's part.
+    pub operator: Option<[u8; 32]>,
+    /// Numbers are shown to whoever asks on this listener, not only to the operator.
+    pub open_metrics: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            accounts: Accounts::Optional,
+            registration: Registration::Open,
+            quota_bytes: 10 << 30,
+            retention_days: 14,
+            audiences: Vec::new(),
+            rate: 200,
+            logins: 10,
+            connections: 8_192,
+            connections_per_address: 512,
+            behind_proxy: false,
+            operator: None,
+            open_metrics: false,
+        }
+    }
+}
+
+/// Who waits for a log to grow. Only a hint: whoever hears reads again from where it stopped.
+#[derive(Default)]
+pub(crate) struct Hub {
+    heads: Mutex<HashMap<LogId, watch::Sender<u64>>>,
+}
+
+impl Hub {
+    fn heads(&self) -> std::sync::MutexGuard<'_, HashMap<LogId, watch::Sender<u64>>> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn heard(&self, log: LogId, seq: u64) {
+        let mut heads = self.heads();
+        let Some(sender) = heads.get(&log) else { return };
+        if sender.is_closed() {
+            heads.remove(&log);
+        } else {
+            sender.send_if_modified(|now| std::mem::replace(now, seq.max(*now)) < seq);
+        }
+    }
+
+    pub fn wait(&self, log: LogId) -> watch::Receiver<u64> {
+        let mut heads = self.heads();
+        // Logs that nobody waits for any more go when the table would grow.
+        if heads.len().is_power_of_two() && !heads.contains_key(&log) {
+            heads.retain(|_, sender| !sender.is_closed());
+        }
+        heads.entry(log).or_insert_with(|| watch::Sender::new(0)).subscribe()
+    }
+}
+
+/// One request that was answered: for a log without identities.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered<'a> {
+    /// Path with names in place of ids.
+    pub route: &'a str,
+    /// Status.
+    pub status: u16,
+    /// Until the answer began.
+    pub took: std::time::Duration,
+}
+
+/// Is told of every answered request.
+pub type Heard = Box<dyn Fn(&Answered<'_>) + Send + Sync>;
+
+/// One relay node.
+pub struct Service {
+    pub(crate) settings: Settings,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) parts: Parts,
+    pub(crate) mint: Mint,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) rates: Rates,
+    pub(crate) metrics: Metrics,
+    pub(crate) heard: Option<Heard>,
+    /// Challenges that were answered, until they end: each opens one session.
+    answered: Mutex<BTreeMap<u64, std::collections::BTreeSet<String>>>,
+}
+
+/// Seconds since 1970 by this machine's clock.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+impl Service {
+    /// Over this storage.
+    pub async fn new(settings: Settings, storage: Arc<dyn Storage>, parts: Parts, heard: Option<Heard>) -> Result<Arc<Self>, StorageError> {
+        let mint = Mint::new(storage.secret().await?);
+        let hub = Arc::new(Hub::default());
+        let of = hub.clone();
+        storage.listen(Box::new(move |log, seq| of.heard(log, seq)));
+        let rates = Rates::new(&settings);
+        Ok(Arc::new(Self { settings, storage, parts, mint, hub, rates, metrics: Metrics::default(), heard, answered: Mutex::default() }))
+    }
+
+    pub(crate) fn allowance(&self) -> Allowance {
+        Allowance {
+            quota: self.settings.quota_bytes,
+            reserve: limits::RESERVE_BYTES,
+            staged: limits::STAGED_BYTES,
+            asks: limits::ASKS_BYTES,
+        }
+    }
+
+    /// `false` if this challenge was answered before.
+    pub(crate) fn answer_once(&self, nonce: &str, until: u64, now: u64) -> bool {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        *answered = answered.split_off(&now);
+        answered.entry(until).or_default().insert(nonce.to_owned())
+    }
+
+    /// Erases what was trimmed or uploaded long enough ago.
+    pub async fn sweep(&self) -> Result<u64, StorageError> {
+        let now = now();
+        let trimmed = now.saturating_sub(u64::from(self.settings.retention_days) * 86_400);
+        let staged = now.saturating_sub(limits::STAGED_S);
+        let mut erased = 0;
+        loop {
+            let swept = self.storage.sweep(trimmed, staged).await?;
+            self.erase(&swept.parts).await?;
+            erased += swept.chunks;
+            if !swept.more {
+                break;
+            }
+        }
+        self.parts.sweep_pieces(staged).await?;
+        Ok(erased)
+    }
+
+    /// Parts that nothing names: one that was uploaded again since is left.
+    pub(crate) async fn erase(&self, parts: &[PartKey]) -> Result<(), StorageError> {
+        for key in parts {
+            if self.storage.has(key.log, vec![key.name.short()]).await?[0] == crate::storage::Presence::Absent {
+                self.parts.erase(std::slice::from_ref(key)).await?;
+            }
+        }
+        Ok(())
+    }
+}
