@@ -16,6 +16,7 @@ pub mod limits;
 mod mailbox;
 mod passphrase;
 mod receipt;
+mod relay;
 mod ticket;
 
 pub use batch::{Batch, BatchError, BatchHash, Header, Item, Unit, UnitKind};
@@ -38,4 +39,7 @@ pub use mailbox::{
 };
 pub use passphrase::{PassphraseError, is_sealed_seed, open_seed, seal_seed};
 pub use receipt::{Receipt, ReceiptError};
+pub use relay::{
+    AccountProof, ProjectLabel, account_words, open_admin, relay_access, relay_admin, relay_knock, relay_log, seal_admin,
+};
 pub use ticket::{Tells, Ticket, TicketError};

@@ -68,6 +68,18 @@ pub enum MailboxError {
     /// Somebody else wrote there at the same moment: to be tried again.
     #[error("{0} was changed by somebody else at the same moment")]
     Busy(String),
+    /// It is elsewhere and did not answer: what, and why.
+    #[error("{1}")]
+    Unreached(String, String),
+    /// Somebody or something else answers in its place: what, and what gave it away.
+    #[error("{1}")]
+    Elsewhere(String, String),
+    /// The read keys that are here do not open it (any more).
+    #[error("{0} is locked to this device: the keys of the project were changed")]
+    Locked(String),
+    /// Whoever keeps it does not want to, and says why.
+    #[error("{0}: {1}")]
+    Refused(String, String),
     /// Anything else.
     #[error("{0}: {1}")]
     Io(String, String),

@@ -23,7 +23,19 @@ type Job = Box<dyn FnOnce(&mut Tables<'_>) -> (Option<StorageError>, Answer) + S
 /// The database and the thread that writes to it.
 pub(super) struct Writer {
     db: Arc<Shared>,
-    jobs: mpsc::Sender<Job>,
+    /// `None` only while it is being dropped.
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // The file is closed when this returns.
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
 }
 
 struct Shared {
@@ -101,8 +113,8 @@ impl Writer {
             }
         };
         let started = std::thread::Builder::new().name("relay-writer".into()).spawn(run);
-        started.map_err(|e| StorageError::Engine(e.to_string()))?;
-        Ok(Self { db, jobs })
+        let thread = Some(started.map_err(|e| StorageError::Engine(e.to_string()))?);
+        Ok(Self { db, jobs: Some(jobs), thread })
     }
 
     /// One job, durable when this returns. A job that refuses must not have changed anything.
@@ -122,7 +134,7 @@ impl Writer {
             (failed, answer)
         });
         let gone = || StorageError::Engine("the writer has stopped".into());
-        self.jobs.send(job).await.map_err(|_| gone())?;
+        self.jobs.as_ref().ok_or_else(gone)?.send(job).await.map_err(|_| gone())?;
         rx.await.map_err(|_| gone())?
     }
 

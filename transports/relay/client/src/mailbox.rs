@@ -1,0 +1,611 @@
+//! A relay's log as a mailbox. Everything it says is checked against what it said before: the index is chained, and what it
+//! acknowledges must appear in the chain.
+
+use crate::error::RelayError;
+use crate::http::{Payload, header};
+use crate::session::{Door, Entered};
+use bytes::Bytes;
+use cairn_contract::{Entry, Kept, Listing, Mailbox, MailboxError};
+use cairn_model::ChunkHash;
+use cairn_relay_wire::{
+    Committed, FRAMES_TYPE, HEAD_HEADER, Head, INDEX_ROW_BYTES, IndexRow, NAMES_TYPE, NEXT_HEADER, Uploaded, frames, limits, read_index,
+};
+use reqwest::Method;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use tokio::runtime::Handle;
+
+/// Bytes that are sent in one request.
+const TOGETHER_BYTES: usize = 4 << 20;
+/// A chunk above this goes in pieces, so that a bad connection loses little.
+const IN_PIECES: usize = 1 << 20;
+/// Bytes of a piece.
+const PIECE_BYTES: usize = 256 << 10;
+/// Kind of a request to enter.
+const ASK_KIND: u8 = 7;
+
+/// What a relay did that an honest one does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// Its log ends before what it showed earlier.
+    RolledBack {
+        /// What it showed.
+        before: Head,
+        /// What it shows.
+        now: Head,
+    },
+    /// The log it shows now does not continue the one it showed earlier.
+    Changed {
+        /// What it showed.
+        before: Head,
+        /// What stands at that place now.
+        now: Head,
+    },
+    /// It shows less than it showed another device of the project.
+    Withheld {
+        /// Which of the witnesses.
+        witness: usize,
+        /// What it showed that device.
+        there: Head,
+        /// What it shows here.
+        here: Head,
+    },
+    /// It shows something else than it showed another device of the project.
+    Forked {
+        /// Which of the witnesses.
+        witness: usize,
+        /// What it showed that device.
+        there: Head,
+        /// What it showed here at that place.
+        here: Head,
+    },
+    /// It acknowledged chunks and does not show them.
+    Dropped {
+        /// Its head when it said so.
+        head: Head,
+        /// How many.
+        chunks: u64,
+    },
+}
+
+/// What is remembered of a log between visits.
+#[derive(Clone, Debug, Default)]
+pub struct Remembered {
+    /// The last head that was seen, and checked.
+    pub head: Option<Head>,
+    /// A session's token, and the place in the key ring it was opened with.
+    pub token: Option<(String, usize)>,
+    /// Heads that other devices of the project say they were shown.
+    pub witnesses: Vec<Head>,
+}
+
+/// One project's log at one relay.
+pub struct RelayMailbox {
+    pub(crate) door: Door,
+    runtime: Handle,
+    remembered: Remembered,
+    /// The chain as far as it was walked in this visit.
+    walked: Head,
+    alarms: Vec<Alarm>,
+    buffer: Vec<Vec<u8>>,
+    buffered: usize,
+    /// Names of what was uploaded and is not committed, in order.
+    uploaded: Vec<ChunkHash>,
+    /// An upload on its way beside the work of the device.
+    sending: Option<tokio::task::JoinHandle<Result<u32, RelayError>>>,
+    /// Something of this push was there already: an earlier one was interrupted.
+    resumed: bool,
+    /// Rows that are passed over: what a push writes anew, put together.
+    passed_over: HashSet<ChunkHash>,
+    listed: Vec<IndexRow>,
+}
+
+fn cursor_of(head: &Head) -> Vec<u8> {
+    [&head.seq.to_le_bytes()[..], &head.hash].concat()
+}
+
+fn head_of(cursor: &[u8]) -> Option<Head> {
+    let cursor: &[u8; 40] = cursor.try_into().ok()?;
+    let (mut seq, mut hash) = ([0; 8], [0; 32]);
+    seq.copy_from_slice(&cursor[..8]);
+    hash.copy_from_slice(&cursor[8..]);
+    Some(Head { seq: u64::from_le_bytes(seq), hash })
+}
+
+/// What one walk along the chain found.
+struct Walk {
+    from: Head,
+    rows: Vec<IndexRow>,
+    end: Head,
+    /// What the relay says its head is.
+    said: Head,
+    /// Heads at the places asked about.
+    at: BTreeMap<u64, Head>,
+}
+
+impl Walk {
+    fn adds_up(&self) -> bool {
+        self.end == self.said
+    }
+
+    /// The head at a place, if it was asked about or the walk began there.
+    fn at(&self, seq: u64) -> Option<Head> {
+        if seq == self.from.seq { Some(self.from) } else { self.at.get(&seq).copied() }
+    }
+}
+
+impl RelayMailbox {
+    pub(crate) fn new(mut door: Door, remembered: Remembered, runtime: Handle) -> Self {
+        if let Some((token, place)) = remembered.token.clone() {
+            door.with_token(token, place);
+        }
+        let walked = Head::empty(&door.keys.log);
+        Self {
+            door,
+            runtime,
+            remembered,
+            walked,
+            alarms: Vec::new(),
+            buffer: Vec::new(),
+            buffered: 0,
+            uploaded: Vec::new(),
+            sending: None,
+            resumed: true,
+            passed_over: HashSet::new(),
+            listed: Vec::new(),
+        }
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// What the relay did that an honest one does not.
+    pub fn alarms(&self) -> &[Alarm] {
+        &self.alarms
+    }
+
+    /// The last head that was seen and checked.
+    pub fn head(&self) -> Option<Head> {
+        self.remembered.head
+    }
+
+    /// The session, for another visit.
+    pub fn token(&self) -> Option<(String, usize)> {
+        match (self.door.token(), self.door.entered) {
+            (Some(token), Some(Entered::In(place))) => Some((token.to_owned(), place)),
+            _ => None,
+        }
+    }
+
+    /// Small chunks of batches there, whose batches are worth putting together: they are passed over from the next listing on, and a
+    /// push writes them anew. Then [`RelayMailbox::passed_over`] tells what can be trimmed. Receipts and manifests that only tell of
+    /// those stay until then.
+    pub fn pass_over(&mut self, names: HashSet<ChunkHash>) {
+        self.passed_over = names;
+    }
+
+    /// All rows of the last listing.
+    pub fn listed(&self) -> &[IndexRow] {
+        &self.listed
+    }
+
+    /// Opens whatever our keys open.
+    pub fn enter(&mut self) -> Result<Entered, RelayError> {
+        let runtime = self.runtime.clone();
+        runtime.block_on(self.door.enter())
+    }
+
+    /// Walks the index from a head, computing the chain.
+    async fn walk(&mut self, from: Head, about: &BTreeSet<u64>) -> Result<Walk, RelayError> {
+        let (mut end, mut rows, mut at) = (from, Vec::new(), BTreeMap::new());
+        loop {
+            let response = self.door.ask(Method::GET, &format!("/index?after={}", end.seq), Payload::None).await?;
+            let said: Head = header(&response, HEAD_HEADER)
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(|| self.door.http.contradiction("it does not say where its log ends"))?;
+            let body = response.bytes().await.map_err(|e| self.door.http.broke_off(&e))?;
+            let page = read_index(&body);
+            if page.len() * INDEX_ROW_BYTES != body.len() || page.len() > limits::INDEX_ROWS {
+                return Err(self.door.http.contradiction("its index does not read"));
+            }
+            let none = page.is_empty();
+            for row in page {
+                if row.seq != end.seq + 1 {
+                    return Err(self.door.http.contradiction(format!("its index jumps from {} to {}", end.seq, row.seq)));
+                }
+                end = end.next(&row.name);
+                if about.contains(&end.seq) {
+                    at.insert(end.seq, end);
+                }
+                rows.push(row);
+            }
+            if end.seq >= said.seq || none {
+                return Ok(Walk { from, rows, end, said, at });
+            }
+        }
+    }
+
+    /// The doorstep's index has gaps, so nothing of it can be checked.
+    async fn doorstep(&mut self) -> Result<Listing, RelayError> {
+        let (mut after, mut entries) = (0, Vec::new());
+        loop {
+            let response = self.door.ask(Method::GET, &format!("/index?after={after}"), Payload::None).await?;
+            let next = header(&response, NEXT_HEADER).and_then(|text| text.parse::<u64>().ok()).filter(|n| *n > after);
+            let body = response.bytes().await.map_err(|e| self.door.http.broke_off(&e))?;
+            entries.extend(read_index(&body).iter().map(entry));
+            match next {
+                Some(next) => after = next,
+                None => return Ok(Listing { entries, start_over: true, ..Listing::default() }),
+            }
+        }
+    }
+
+    async fn list_all(&mut self, cursor: &[u8]) -> Result<Listing, RelayError> {
+        self.listed.clear();
+        if self.door.enter().await? == Entered::Doorstep {
+            return self.doorstep().await;
+        }
+        let empty = Head::empty(&self.door.keys.log);
+        let start = head_of(cursor).filter(|_| self.passed_over.is_empty()).unwrap_or(empty);
+        let before = self.remembered.head.or((start.seq > 0).then_some(start));
+        let mut about: BTreeSet<u64> = self.remembered.witnesses.iter().map(|w| w.seq).collect();
+        about.extend(before.map(|h| h.seq));
+        about.insert(start.seq);
+        // What others were shown before our cursor can only be compared on the way from the beginning.
+        let behind = self.remembered.witnesses.iter().any(|w| w.seq < start.seq);
+        let walked = self.walk(if behind { empty } else { start }, &about).await;
+        if self.door.entered == Some(Entered::Doorstep) {
+            // The session of the visit before had ended, and the keys here do not open another.
+            return self.doorstep().await;
+        }
+        let mut walk = walked?;
+        let mut start_over = start.seq == 0;
+        if !walk.adds_up() || walk.said.seq < start.seq || walk.at(start.seq) != Some(start) {
+            // From here on what it shows is compared with what it showed.
+            start_over = true;
+            if walk.from != empty {
+                walk = self.walk(empty, &about).await?;
+            }
+            if !walk.adds_up() {
+                return Err(self.door.http.contradiction("the index it shows does not make the head it shows"));
+            }
+        }
+        let alarms = self.compare(&walk, before);
+        start_over |= !alarms.is_empty();
+        if start_over && walk.from != empty {
+            walk = self.walk(empty, &about).await?;
+        }
+        self.alarms.extend(alarms);
+        let known = (start.seq - walk.from.seq.min(start.seq)) as usize;
+        let shown = if start_over { &walk.rows[..] } else { &walk.rows[known.min(walk.rows.len())..] };
+        let wanted = |row: &&IndexRow| !row.trimmed && !self.passed_over.contains(&row.name);
+        let entries = shown.iter().filter(wanted).map(entry).collect();
+        self.listed = shown.to_vec();
+        self.walked = walk.end;
+        self.remembered.head = Some(walk.end);
+        let cursor = if self.passed_over.is_empty() { cursor_of(&walk.end) } else { Vec::new() };
+        Ok(Listing { entries, cursor, start_over, ..Listing::default() })
+    }
+
+    /// What it shows against what it showed, here and elsewhere.
+    fn compare(&self, walk: &Walk, before: Option<Head>) -> Vec<Alarm> {
+        let mut alarms = Vec::new();
+        if let Some(before) = before {
+            match walk.at(before.seq) {
+                Some(now) if now != before => alarms.push(Alarm::Changed { before, now }),
+                None if walk.end.seq < before.seq => alarms.push(Alarm::RolledBack { before, now: walk.end }),
+                _ => {}
+            }
+        }
+        for (witness, there) in self.remembered.witnesses.iter().enumerate() {
+            match walk.at(there.seq) {
+                Some(here) if here != *there => alarms.push(Alarm::Forked { witness, there: *there, here }),
+                None if walk.end.seq < there.seq => alarms.push(Alarm::Withheld { witness, there: *there, here: walk.end }),
+                _ => {}
+            }
+        }
+        alarms
+    }
+
+    async fn fetch(&mut self, names: &[ChunkHash]) -> Result<Vec<Vec<u8>>, RelayError> {
+        let mut out: Vec<Vec<u8>> = Vec::with_capacity(names.len());
+        let mut left: Vec<ChunkHash> = names.to_vec();
+        let mut tried = 0;
+        while !left.is_empty() {
+            let asked: Vec<ChunkHash> = left.iter().take(limits::NAMES).copied().collect();
+            let body = Bytes::from(asked.iter().flat_map(|n| n.0).collect::<Vec<u8>>());
+            let mut response = self.door.ask(Method::POST, "/fetch", Payload::Bytes(NAMES_TYPE, body)).await?;
+            let mut reader = Frames::default();
+            let ended = loop {
+                match response.chunk().await {
+                    Ok(Some(bytes)) => out.extend(reader.push(&bytes).map_err(|why| self.door.http.contradiction(why))?),
+                    Ok(None) => break Ok(()),
+                    Err(e) => break Err(self.door.http.broke_off(&e)),
+                }
+            };
+            match ended {
+                // What was left out is not there.
+                Ok(()) => left.drain(..asked.len()).for_each(drop),
+                Err(e) => {
+                    let got: HashSet<ChunkHash> = out.iter().map(|c| ChunkHash::of(c)).collect();
+                    let before = left.len();
+                    left.retain(|name| !got.contains(name));
+                    // As long as something comes through, it goes on.
+                    tried = if left.len() < before { 1 } else { tried + 1 };
+                    if !self.door.http.once_more(&e, tried).await {
+                        return Err(e);
+                    }
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// Waits for what is on its way.
+    async fn sent(&mut self) -> Result<(), RelayError> {
+        let Some(sending) = self.sending.take() else { return Ok(()) };
+        let done = sending.await.map_err(|e| self.door.http.contradiction(e.to_string()))?;
+        self.resumed = done? > 0;
+        Ok(())
+    }
+
+    /// Sends the buffer, beside whatever the device does meanwhile.
+    async fn flush(&mut self) -> Result<(), RelayError> {
+        self.sent().await?;
+        let chunks = std::mem::take(&mut self.buffer);
+        self.buffered = 0;
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        self.uploaded.extend(chunks.iter().map(|c| ChunkHash::of(c)));
+        self.door.enter().await?;
+        let mut upload = Upload { path: self.door.path(""), headers: self.headers(), http: self.door.http.clone(), ask_first: self.resumed };
+        self.sending = Some(self.runtime.spawn(async move { upload.run(chunks).await }));
+        Ok(())
+    }
+
+    fn headers(&self) -> reqwest::header::HeaderMap {
+        self.door.http.session_headers(self.door.token().unwrap_or_default())
+    }
+
+    /// Everything added is uploaded. A session that ended meanwhile is opened again, once.
+    async fn add_all(&mut self, chunks: Vec<Vec<u8>>) -> Result<(), RelayError> {
+        for chunk in chunks {
+            if self.buffered + chunk.len() + 4 > TOGETHER_BYTES || self.buffer.len() == limits::NAMES {
+                self.flush().await?;
+            }
+            self.buffered += chunk.len() + 4;
+            self.buffer.push(chunk);
+        }
+        Ok(())
+    }
+
+    async fn commit_all(&mut self) -> Result<Kept, RelayError> {
+        if self.uploaded.is_empty() && self.buffer.is_empty() {
+            return Ok(Kept::Nothing);
+        }
+        if self.door.enter().await? == Entered::Doorstep {
+            return self.leave_at_the_door().await;
+        }
+        let at_once = self.uploaded.is_empty() && self.buffer.iter().all(|c| c.len() <= IN_PIECES);
+        let (names, places) = if at_once {
+            let chunks = std::mem::take(&mut self.buffer);
+            self.buffered = 0;
+            let names: Vec<ChunkHash> = chunks.iter().map(|c| ChunkHash::of(c)).collect();
+            let body = Bytes::from(frames(chunks.iter().map(Vec::as_slice)));
+            let done = self.committed("/chunks?commit=true", FRAMES_TYPE, body).await?;
+            (names, done.places)
+        } else {
+            self.flush().await?;
+            self.sent().await?;
+            self.commit_uploaded().await?
+        };
+        self.confirm(&names, &places).await?;
+        Ok(Kept::Acknowledged)
+    }
+
+    async fn commit_uploaded(&mut self) -> Result<(Vec<ChunkHash>, Vec<u64>), RelayError> {
+        let names = std::mem::take(&mut self.uploaded);
+        let mut places = Vec::with_capacity(names.len());
+        for part in names.chunks(limits::COMMIT_NAMES) {
+            let body = Bytes::from(part.iter().flat_map(|n| n.0).collect::<Vec<u8>>());
+            places.extend(self.committed("/commit", NAMES_TYPE, body).await?.places);
+        }
+        Ok((names, places))
+    }
+
+    async fn committed(&mut self, path: &str, kind: &'static str, body: Bytes) -> Result<Committed, RelayError> {
+        let response = self.door.ask(Method::POST, path, Payload::Bytes(kind, body)).await?;
+        let body = response.bytes().await.map_err(|e| self.door.http.broke_off(&e))?;
+        serde_json::from_slice(&body).map_err(|e| self.door.http.contradiction(format!("its answer does not read: {e}")))
+    }
+
+    /// What it says it took must stand in the chain that it shows everybody.
+    async fn confirm(&mut self, names: &[ChunkHash], places: &[u64]) -> Result<(), RelayError> {
+        let from = self.walked;
+        let walk = self.walk(from, &BTreeSet::new()).await?;
+        if !walk.adds_up() {
+            self.alarms.push(Alarm::Changed { before: from, now: walk.said });
+            return Err(self.door.http.contradiction("its log changed while it was written to"));
+        }
+        let shown: HashSet<ChunkHash> = walk.rows.iter().map(|r| r.name).collect();
+        let missing = names.iter().enumerate().filter(|(n, name)| places.get(*n).is_none_or(|p| *p > from.seq) && !shown.contains(name));
+        let missing = missing.count() as u64;
+        if missing > 0 {
+            self.alarms.push(Alarm::Dropped { head: walk.end, chunks: missing });
+            return Err(self.door.http.contradiction(format!("it acknowledged {missing} chunks and does not show them")));
+        }
+        self.walked = walk.end;
+        self.remembered.head = Some(walk.end);
+        Ok(())
+    }
+
+    /// From the doorstep only requests to enter are taken.
+    async fn leave_at_the_door(&mut self) -> Result<Kept, RelayError> {
+        self.sending = None;
+        self.uploaded.clear();
+        let chunks = std::mem::take(&mut self.buffer);
+        let asks: Vec<Vec<u8>> = chunks.into_iter().filter(|c| cairn_contract::kind_of(c) == Some(ASK_KIND)).collect();
+        if asks.is_empty() {
+            let problem = cairn_relay_wire::Problem::new(cairn_relay_wire::Code::Key, "the read keys here do not open it");
+            return Err(RelayError::Refused { url: self.door.http.url.base().to_owned(), problem });
+        }
+        for ask in asks {
+            let body = Bytes::from(frames([ask.as_slice()]));
+            self.committed("/inbox", FRAMES_TYPE, body).await?;
+        }
+        Ok(Kept::Acknowledged)
+    }
+
+    /// The quota is used up in the middle: what has come so far is made visible, keys and control operations first among it.
+    async fn rescue(&mut self, e: RelayError) -> RelayError {
+        let full = matches!(e.code(), Some(cairn_relay_wire::Code::Quota | cairn_relay_wire::Code::Full));
+        if full && !self.uploaded.is_empty() {
+            let names = std::mem::take(&mut self.uploaded);
+            let shorts = Bytes::from(names.iter().flat_map(|n| n.short()).collect::<Vec<u8>>());
+            if let Ok(response) = self.door.ask(Method::POST, "/has", Payload::Bytes(NAMES_TYPE, shorts)).await
+                && let Ok(there) = response.bytes().await
+            {
+                self.uploaded = names.into_iter().zip(there).filter(|(_, p)| *p > 0).map(|(n, _)| n).collect();
+                // What cannot be made visible now is there for the next visit.
+                self.commit_uploaded().await.ok();
+            }
+        }
+        e
+    }
+
+    /// Hides chunks there, as a coordinator.
+    pub fn trim(&mut self, admin: &[u8; 32], names: &[ChunkHash]) -> Result<(), RelayError> {
+        let runtime = self.runtime.clone();
+        runtime.block_on(async {
+            for part in names.chunks(limits::NAMES) {
+                let body = Bytes::from(part.iter().flat_map(|n| n.0).collect::<Vec<u8>>());
+                self.door.as_admin(admin, Method::POST, "/trim", Payload::Bytes(NAMES_TYPE, body)).await?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn entry(row: &IndexRow) -> Entry {
+    Entry { name: row.name, kind: row.kind, bytes: row.bytes }
+}
+
+/// Frames as they come in.
+#[derive(Default)]
+struct Frames {
+    pending: Vec<u8>,
+}
+
+impl Frames {
+    fn push(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+        self.pending.extend(bytes);
+        let (mut out, mut at) = (Vec::new(), 0);
+        while let Some(head) = self.pending.get(at..at + 4) {
+            let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+            if len == 0 || len > limits::CHUNK_BYTES {
+                return Err(format!("it sends a frame of {len} bytes"));
+            }
+            let Some(chunk) = self.pending.get(at + 4..at + 4 + len) else { break };
+            out.push(chunk.to_vec());
+            at += 4 + len;
+        }
+        self.pending.drain(..at);
+        Ok(out)
+    }
+}
+
+/// One request's worth of chunks on its way.
+struct Upload {
+    http: crate::http::Http,
+    path: String,
+    headers: reqwest::header::HeaderMap,
+    ask_first: bool,
+}
+
+impl Upload {
+    /// Gives how many were there already.
+    async fn run(&mut self, chunks: Vec<Vec<u8>>) -> Result<u32, RelayError> {
+        let mut there = vec![false; chunks.len()];
+        if self.ask_first {
+            let shorts: Vec<u8> = chunks.iter().flat_map(|c| ChunkHash::of(c).short()).collect();
+            let payload = Payload::Bytes(NAMES_TYPE, shorts.into());
+            let response = self.http.send_with(Method::POST, &format!("{}/has", self.path), self.headers.clone(), payload).await?;
+            let said = response.bytes().await.map_err(|e| self.http.broke_off(&e))?;
+            there.iter_mut().zip(said).for_each(|(t, s)| *t = s > 0);
+        }
+        let lacking: Vec<&Vec<u8>> = chunks.iter().zip(&there).filter(|(_, t)| !**t).map(|(c, _)| c).collect();
+        let (large, small): (Vec<&Vec<u8>>, Vec<&Vec<u8>>) = lacking.into_iter().partition(|c| c.len() > IN_PIECES);
+        for chunk in large {
+            self.in_pieces(chunk).await?;
+        }
+        let mut found = there.iter().filter(|t| **t).count() as u32;
+        if !small.is_empty() {
+            let body = Bytes::from(frames(small.into_iter().map(Vec::as_slice)));
+            let response = self.http.send_with(Method::POST, &format!("{}/chunks", self.path), self.headers.clone(), Payload::Bytes(FRAMES_TYPE, body)).await?;
+            let body = response.bytes().await.map_err(|e| self.http.broke_off(&e))?;
+            found += serde_json::from_slice::<Uploaded>(&body).map_or(0, |u| u.there);
+        }
+        Ok(found)
+    }
+
+    /// Goes on where an earlier try stopped.
+    async fn in_pieces(&self, chunk: &[u8]) -> Result<(), RelayError> {
+        let path = format!("{}/uploads/{}", self.path, ChunkHash::of(chunk));
+        let response = self.http.send_with(Method::HEAD, &path, self.headers.clone(), Payload::None).await?;
+        let said = header(&response, "upload-offset").unwrap_or("0");
+        if said == "complete" {
+            return Ok(());
+        }
+        let mut at = said.parse::<usize>().unwrap_or(0).min(chunk.len());
+        loop {
+            let piece = &chunk[at..chunk.len().min(at + PIECE_BYTES)];
+            let last = at + piece.len() == chunk.len();
+            let mut headers = self.headers.clone();
+            headers.insert("upload-offset", at.into());
+            if last {
+                headers.insert("upload-complete", reqwest::header::HeaderValue::from_static("true"));
+            }
+            let payload = Payload::Bytes("application/octet-stream", Bytes::copy_from_slice(piece));
+            self.http.send_with(Method::PATCH, &path, headers, payload).await?;
+            if last {
+                return Ok(());
+            }
+            at += piece.len();
+        }
+    }
+}
+
+impl Mailbox for RelayMailbox {
+    fn list(&mut self, cursor: &[u8]) -> Result<Listing, MailboxError> {
+        self.buffer.clear();
+        self.uploaded.clear();
+        let runtime = self.runtime.clone();
+        runtime.block_on(self.list_all(cursor)).map_err(RelayError::into_mailbox)
+    }
+
+    fn read(&mut self, names: &[ChunkHash]) -> Result<Vec<Vec<u8>>, MailboxError> {
+        let runtime = self.runtime.clone();
+        runtime.block_on(self.fetch(names)).map_err(RelayError::into_mailbox)
+    }
+
+    fn add(&mut self, chunks: &[Vec<u8>]) -> Result<(), MailboxError> {
+        let runtime = self.runtime.clone();
+        runtime.block_on(async {
+            match self.add_all(chunks.to_vec()).await {
+                Err(e) => Err(self.rescue(e).await.into_mailbox()),
+                Ok(()) => Ok(()),
+            }
+        })
+    }
+
+    fn commit(&mut self) -> Result<Kept, MailboxError> {
+        let runtime = self.runtime.clone();
+        runtime.block_on(async {
+            match self.commit_all().await {
+                Err(e) => Err(self.rescue(e).await.into_mailbox()),
+                Ok(kept) => Ok(kept),
+            }
+        })
+    }
+}
