@@ -238,8 +238,9 @@ impl Store {
     /// A request to enter that somebody left in a mailbox.
     fn take_ask(&mut self, chunk: &[u8], now_ms: i64) -> Result<(), StoreError> {
         let Ok((_, epoch)) = chunk_kind(chunk) else { return Ok(()) };
-        let open_to: Vec<[u8; 32]> =
-            self.mem.membership.invitations.iter().filter(|i| i.invite.mode == InviteMode::Approve).map(|i| i.invite.key).collect();
+        // Of a ticket that works at once too: who holds one with an old read key can leave a request where nothing else is taken.
+        let wanted = |i: &&cairn_trust::Invitation| matches!(i.invite.mode, InviteMode::Approve | InviteMode::Bearer);
+        let open_to: Vec<[u8; 32]> = self.mem.membership.invitations.iter().filter(wanted).map(|i| i.invite.key).collect();
         for invitation in open_to.into_iter().filter(|key| ask_key(key).id() == epoch) {
             let Ok(join) = open_ask(&self.mem.project, &invitation, chunk) else { continue };
             let Ok(op) = ControlOp::decode(&self.mem.project, &join) else { continue };
@@ -451,6 +452,24 @@ impl Store {
         let belongs = evaluate(&reader.log).members.contains_key(&keys.device());
         let ring = Keyring { discovery: reader.discovery, keys: reader.named_keys() };
         belongs.then(|| (reader.log.ops().cloned().collect(), ring))
+    }
+
+    /// Read keys that are here, the one that new batches are sealed with first, then the latest to come.
+    pub fn read_keys(&self) -> Vec<EpochKey> {
+        let newest = self.mem.epoch_key().cloned();
+        let others = self.mem.ring.keys.iter().rev().filter(|k| Some(*k) != newest.as_ref()).cloned();
+        newest.iter().cloned().chain(others).collect()
+    }
+
+    /// This device's request to be let in by its invitation, as a chunk for those who have not heard of it: always the same bytes.
+    pub fn own_ask(&self) -> Option<Vec<u8>> {
+        let join = self.mem.control.ops().filter(|op| op.issuer == self.mem.device).find_map(|op| match &op.body {
+            OpBody::Join(join) => Some((op, join.invite)),
+            _ => None,
+        });
+        let (op, invite) = join?;
+        let Some(OpBody::Invite(invite)) = self.mem.control.find(&invite).map(|op| &op.body) else { return None };
+        cairn_trust::ask_again(&self.mem.project, &invite.key, &op.bytes)
     }
 
     /// This device's sub-folder of a shared folder.

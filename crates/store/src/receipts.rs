@@ -4,7 +4,7 @@ use crate::feeds::{BatchHashes, BatchRow, batch_key};
 use crate::tables::{from_bytes, to_bytes};
 use crate::{Store, StoreError};
 use cairn_model::DeviceId;
-use cairn_trust::{Receipt, Tip, feed_id};
+use cairn_trust::{Receipt, RelayHead, Tip, feed_id};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,6 +31,9 @@ pub struct Coverage {
 
 const ADDRESSES_KEPT: usize = 8;
 
+/// A relay, a place, and the hash of its chain up to there.
+type HeadRow = ([u8; 16], u64, [u8; 32]);
+
 impl Store {
     /// This device's receipt for what is durable now, signed.
     pub fn make_receipt(&mut self) -> Result<Vec<u8>, StoreError> {
@@ -41,8 +44,37 @@ impl Store {
             mem.receipt_counter = counter;
             Ok(())
         })?;
-        let receipt = Receipt { device: self.mem.device, counter, incarnation: self.mem.incarnation, frontier };
+        let receipt = Receipt { device: self.mem.device, counter, incarnation: self.mem.incarnation, frontier, heads: self.relay_heads()? };
         Ok(receipt.sign(&self.mem.project, &self.keys))
+    }
+
+    /// The ends of relays' logs as this device was shown them.
+    pub fn relay_heads(&self) -> Result<Vec<RelayHead>, StoreError> {
+        let kept = self.view()?.meta.get("relay heads")?.map(|b| from_bytes::<Vec<HeadRow>>(b.value(), "relay heads")).transpose()?;
+        Ok(kept.unwrap_or_default().into_iter().map(|(relay, seq, hash)| RelayHead { relay, seq, hash }).collect())
+    }
+
+    /// Remembers one, for the next receipt: the latest of each relay, and of the relays seen last.
+    pub fn note_relay_head(&mut self, head: RelayHead) -> Result<(), StoreError> {
+        let mut heads = self.relay_heads()?;
+        if heads.first() == Some(&head) {
+            return Ok(());
+        }
+        heads.retain(|h| h.relay != head.relay);
+        heads.insert(0, head);
+        heads.truncate(cairn_trust::limits::RELAY_HEADS);
+        let rows: Vec<HeadRow> = heads.iter().map(|h| (h.relay, h.seq, h.hash)).collect();
+        let bytes = to_bytes(&rows);
+        self.write(|t, _, _| {
+            t.meta.insert("relay heads", &bytes[..])?;
+            Ok(())
+        })
+    }
+
+    /// What members say relays showed them.
+    pub fn heads_of_others(&self) -> Result<Vec<(DeviceId, RelayHead)>, StoreError> {
+        let receipts = self.receipts()?.into_iter().filter(|r| self.is_member(&r.device));
+        Ok(receipts.flat_map(|r| r.heads.into_iter().map(move |h| (r.device, h))).collect())
     }
 
     /// Keeps a receipt that its device gave over a link, if it is newer than what is here.

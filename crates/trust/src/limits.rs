@@ -32,6 +32,8 @@ pub const READERS: usize = 512;
 pub const CONTROL_LOG_BYTES: usize = 1 << 20;
 /// Feeds in one frontier: 200 devices with room for incarnations.
 pub const FRONTIER_TIPS: usize = 16_384;
+/// Relays whose heads one receipt tells.
+pub const RELAY_HEADS: usize = 16;
 /// Bytes of the batches in one pack: compression has stopped gaining, and a reader that lacks one of them loses little.
 pub const PACK_BYTES: usize = 1 << 20;
 /// Chunks of batches below this are worth regrouping into packs.

@@ -17,6 +17,23 @@ pub struct Receipt {
     pub incarnation: [u8; 16],
     /// What it holds.
     pub frontier: Frontier,
+    /// The ends of relays' logs as it was shown them: whoever is shown something else at the same place knows that the relay lies.
+    pub heads: Vec<RelayHead>,
+}
+
+/// The end of a relay's log, as one device was shown it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct RelayHead {
+    /// Which relay: a hash of what it is known by.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub relay: [u8; 16],
+    /// Place.
+    #[n(2)]
+    pub seq: u64,
+    /// Hash of the chain up to there.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub hash: [u8; 32],
 }
 
 /// Why bytes are no receipt.
@@ -41,6 +58,8 @@ struct Inner {
     counter: u64,
     #[n(4)]
     frontier: Frontier,
+    #[n(5)]
+    heads: Option<Vec<RelayHead>>,
 }
 
 impl Receipt {
@@ -51,6 +70,7 @@ impl Receipt {
             incarnation: self.incarnation.into(),
             counter: self.counter,
             frontier: self.frontier.clone(),
+            heads: Some(self.heads.clone()).filter(|h| !h.is_empty()),
         });
         let signature = keys.sign(&hash(project, &inner)).into();
         cbor::encode(&cbor::Signed { inner: inner.into(), signature })
@@ -60,13 +80,15 @@ impl Receipt {
     pub fn open(project: &ProjectId, bytes: &[u8]) -> Result<Self, ReceiptError> {
         let outer: cbor::Signed = minicbor::decode(bytes).map_err(|_| ReceiptError::Malformed)?;
         let inner: Inner = minicbor::decode(&outer.inner).map_err(|_| ReceiptError::Malformed)?;
-        if inner.frontier.len() > limits::FRONTIER_TIPS {
+        let heads = inner.heads.unwrap_or_default();
+        if inner.frontier.len() > limits::FRONTIER_TIPS || heads.len() > limits::RELAY_HEADS {
             return Err(ReceiptError::Malformed);
         }
         if !verify(&inner.device, &hash(project, &outer.inner), &outer.signature) {
             return Err(ReceiptError::Signature);
         }
-        Ok(Self { device: DeviceId(*inner.device), counter: inner.counter, incarnation: *inner.incarnation, frontier: inner.frontier })
+        let (device, incarnation) = (DeviceId(*inner.device), *inner.incarnation);
+        Ok(Self { device, counter: inner.counter, incarnation, frontier: inner.frontier, heads })
     }
 }
 

@@ -138,6 +138,16 @@ impl ProjectLabel {
     }
 }
 
+/// Seals what a device keeps for itself beside its stores, under its key. `nonce` is random and used once.
+pub fn seal_own(keys: &DeviceKeys, nonce: [u8; 24], plain: &[u8]) -> Vec<u8> {
+    sealed(&derive("cairn own file v1", &[keys.seed()]), b"cairn own file v1", &nonce, plain)
+}
+
+/// Opens what [`seal_own`] made.
+pub fn open_own(keys: &DeviceKeys, bytes: &[u8]) -> Option<Vec<u8>> {
+    opened(&derive("cairn own file v1", &[keys.seed()]), b"cairn own file v1", bytes)
+}
+
 fn sealed(key: &[u8; 32], what: &[u8], nonce: &[u8; 24], plain: &[u8]) -> Vec<u8> {
     let payload = Payload { msg: plain, aad: what };
     let text = XChaCha20Poly1305::new(key.into()).encrypt(XNonce::from_slice(nonce), payload).unwrap_or_default();

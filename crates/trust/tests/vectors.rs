@@ -114,7 +114,7 @@ fn control_operations_receipts_and_tickets() {
         addresses: vec!["192.168.1.20:4711".into()],
     };
     let tip = Tip { feed: FeedId([1; 16]), seq: 7, hash: BatchHash([2; 32]) };
-    let receipt = Receipt { device: keys().device(), counter: 3, incarnation: [0x33; 16], frontier: vec![tip] };
+    let receipt = Receipt { device: keys().device(), counter: 3, incarnation: [0x33; 16], frontier: vec![tip], heads: Vec::new() };
     let signed = receipt.sign(&project, &keys());
     insta::assert_snapshot!(lines(&[
         ("genesis", hex(&first.bytes)),

@@ -55,6 +55,14 @@ pub fn seal_ask(project: &ProjectId, invitation: &[u8; 32], nonce: &[u8; 24], jo
     seal(project, ChunkKind::Ask, &ask_key(invitation), nonce, join)
 }
 
+/// The same request as always the same bytes: whoever asks again where it cannot see what it left leaves nothing more. The nonce is
+/// made from the join, which is all that is ever sealed with it.
+pub fn ask_again(project: &ProjectId, invitation: &[u8; 32], join: &[u8]) -> Option<Vec<u8>> {
+    let mut nonce = [0; 24];
+    nonce.copy_from_slice(&derive("cairn ask nonce v1", &[invitation, join])[..24]);
+    seal_ask(project, invitation, &nonce, join).ok()
+}
+
 /// The join in a request, if it was made for this invitation.
 pub fn open_ask(project: &ProjectId, invitation: &[u8; 32], chunk: &[u8]) -> Result<Vec<u8>, ChunkError> {
     match chunk_kind(chunk)? {
