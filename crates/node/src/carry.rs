@@ -11,9 +11,11 @@ use cairn_contract::{Mailbox, MailboxError};
 use cairn_model::{DeviceId, Instant};
 use cairn_store::StoreError;
 use cairn_sync::{ExchangeSetup, Lot, Memory, Outcome, Progress};
+use cairn_relay::RelayUrl;
 use cairn_trust::mailbox_handle;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant as Clock, SystemTime};
 
 /// How often a file that somebody else replaced at the same moment is tried again.
@@ -26,6 +28,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(250);
 pub(crate) enum Carrier {
     File(PathBuf),
     Folder(PathBuf),
+    Relay(RelayUrl),
 }
 
 impl Carrier {
@@ -34,7 +37,7 @@ impl Carrier {
         let path = folder.map_or_else(|| PathBuf::from(typed), |base| Path::new(base).join(typed));
         let is_address = typed.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         match typed {
-            url if url.contains("://") => None,
+            url if url.contains("://") => RelayUrl::parse(url).ok().map(Carrier::Relay),
             file if file.to_lowercase().ends_with(".cairn") && !path.is_dir() => Some(Carrier::File(path)),
             _ if path.is_dir() || (typed.contains('/') && !is_address) => Some(Carrier::Folder(path)),
             _ => None,
@@ -44,25 +47,36 @@ impl Carrier {
     /// What a remote stands for, if it is a file or a folder: those are kept in full, so a device's name is never taken for a folder of
     /// wherever the service was started.
     pub fn of_remote(target: &str) -> Option<Self> {
-        Self::of(target, None).filter(|carrier| carrier.path().is_absolute())
+        Self::of(target, None).filter(|carrier| carrier.path().is_none_or(Path::is_absolute))
     }
 
-    pub fn path(&self) -> &Path {
+    /// Where it is, unless it is on the internet.
+    pub fn path(&self) -> Option<&Path> {
         match self {
-            Carrier::File(path) | Carrier::Folder(path) => path,
+            Carrier::File(path) | Carrier::Folder(path) => Some(path),
+            Carrier::Relay(_) => None,
         }
     }
 
-    fn transport(&self) -> &'static str {
+    /// As people know it.
+    pub fn name(&self) -> String {
+        match self {
+            Carrier::File(path) | Carrier::Folder(path) => path.display().to_string(),
+            Carrier::Relay(url) => url.to_string(),
+        }
+    }
+
+    pub fn transport(&self) -> &'static str {
         match self {
             Carrier::File(_) => "file",
             Carrier::Folder(_) => "folder",
+            Carrier::Relay(_) => "relay",
         }
     }
 
     /// Under what the store remembers it.
     fn id(&self) -> Option<[u8; 16]> {
-        let path = std::path::absolute(self.path()).ok()?;
+        let path = std::path::absolute(self.path()?).ok()?;
         let path = std::fs::canonicalize(&path).unwrap_or(path);
         Some(cairn_model::ChunkHash::of(path.as_os_str().as_encoded_bytes()).short())
     }
@@ -79,6 +93,7 @@ impl Open {
         Ok(match place {
             Carrier::File(path) => Open::File(BundleFile::new(path, handle)),
             Carrier::Folder(path) => Open::Folder(Folder::open(path, handle, tag)?),
+            Carrier::Relay(url) => return Err(MailboxError::NoMailbox(url.to_string())),
         })
     }
 
@@ -106,7 +121,7 @@ impl Node {
         Open::new(place, handle, tag)
     }
 
-    /// One visit to an open mailbox. Only one at a time: two would write into one sub-folder.
+    /// One visit to an open file or folder. Only one at a time: two would write into one sub-folder.
     pub(crate) fn carry(
         &self,
         mailbox: &mut dyn Mailbox,
@@ -115,7 +130,20 @@ impl Node {
         sync: Option<u32>,
         seen: &mut dyn FnMut(&Progress),
     ) -> Carried {
-        let _one = self.carrying.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.carry_at(&self.carrying, mailbox, id, setup, sync, seen)
+    }
+
+    /// One visit to an open mailbox, one at a time of those that take turns by `turn`.
+    pub(crate) fn carry_at(
+        &self,
+        turn: &Mutex<()>,
+        mailbox: &mut dyn Mailbox,
+        id: Option<[u8; 16]>,
+        setup: ExchangeSetup,
+        sync: Option<u32>,
+        seen: &mut dyn FnMut(&Progress),
+    ) -> Carried {
+        let _one = turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let began = Clock::now();
         let mut tally = Tally { sync, ..Tally::default() };
         let mut ask = |request| {
@@ -154,11 +182,16 @@ pub(crate) struct Errand<'a> {
     pub number: u32,
     /// Nobody named the place itself: one that is empty where it was not before is not filled again.
     pub unasked: bool,
+    /// Somebody does not wait for it: what does not answer at once is tried at the next visit.
+    pub quick: bool,
 }
 
 /// Syncs with one mailbox and tells what came of it, as a row of `targets`.
 pub(crate) fn sync_place(node: &Node, errand: &Errand<'_>, seen: &(dyn Fn(&Progress) + Sync)) -> Result<Value, NodeError> {
     let Errand { typed, place, number, .. } = *errand;
+    if let Carrier::Relay(url) = place {
+        return crate::relay::sync_relay(node, errand, url, seen);
+    }
     let mut setup = ExchangeSetup { for_readers: matches!(place, Carrier::File(_)), ..errand.setup.clone() };
     let mut notes = Vec::new();
     if let Carrier::File(path) = place {
@@ -185,7 +218,7 @@ pub(crate) fn sync_place(node: &Node, errand: &Errand<'_>, seen: &(dyn Fn(&Progr
         };
         let is_begun = match &open {
             Open::Folder(folder) => folder.is_begun(),
-            Open::File(_) => place.path().exists(),
+            Open::File(_) => place.path().is_some_and(Path::exists),
         };
         if errand.unasked && remembered.begun && !is_begun {
             return Ok(emptied(typed, place));
@@ -219,7 +252,7 @@ pub(crate) fn sync_place(node: &Node, errand: &Errand<'_>, seen: &(dyn Fn(&Progr
             }
         }
     }
-    row(node, typed, place, &setup, carried)
+    row(node, typed, place.transport(), &setup, carried)
 }
 
 /// Many small own files become one, and what was replaced long ago goes.
@@ -255,17 +288,22 @@ pub(crate) fn lots(node: &Node, tally: &Tally, lots: &[Lot]) -> Value {
 }
 
 fn refused(typed: &str, place: &Carrier, e: &MailboxError) -> Value {
+    refused_by(typed, place.transport(), e)
+}
+
+/// A mailbox that did nothing, as a row of `targets`.
+pub(crate) fn refused_by(typed: &str, transport: &str, e: &MailboxError) -> Value {
     let none = json!({"batches": 0, "bytes": 0});
     let (state, remedy) = said(e);
     json!({
-        "target": typed, "device": null, "transport": place.transport(), "state": state, "sent": none, "received": none, "ms": 0,
+        "target": typed, "device": null, "transport": transport, "state": state, "sent": none, "received": none, "ms": 0,
         "observations": {"new": 0, "changed": 0, "deleted": 0}, "message": e.to_string(), "remedy": remedy,
     })
 }
 
 /// A folder that held the project and does not any more: an unplugged stick leaves its mount point.
 fn emptied(typed: &str, place: &Carrier) -> Value {
-    let path = place.path().display().to_string();
+    let path = place.name();
     let mut out = refused(typed, place, &MailboxError::Missing(path.clone()));
     out["message"] = json!(format!("{path} held this project before and is empty now: is the right medium mounted there?"));
     out["remedy"] = json!(format!("`cairn sync {path}` fills it again"));
@@ -286,17 +324,22 @@ fn said(e: &MailboxError) -> (&'static str, &'static str) {
         }
         MailboxError::Full(_) => ("full", "free some space there and sync again"),
         MailboxError::Busy(_) => ("interrupted", "sync again"),
+        MailboxError::Unreached(..) => ("unreached", "is this device on the internet, and the relay running? what was done stays done: sync again"),
+        MailboxError::Elsewhere(..) => ("unreached", "sign in to this network if it asks for that, and look at the address and its `#PIN`; nothing was sent"),
+        MailboxError::Locked(_) => ("locked", "sync with another device of the project, or again later: any member that visits the relay lets this device in"),
+        MailboxError::Refused(..) => ("failed", "see what the relay says; nothing was lost"),
         MailboxError::Io(..) => ("failed", "look at the medium; sync again: it goes on where it stopped"),
     }
 }
 
-fn row(node: &Node, typed: &str, place: &Carrier, setup: &ExchangeSetup, carried: Carried) -> Result<Value, NodeError> {
+/// What a visit came to, as a row of `targets`.
+pub(crate) fn row(node: &Node, typed: &str, transport: &str, setup: &ExchangeSetup, carried: Carried) -> Result<Value, NodeError> {
     let Carried { visit, tally, ms } = carried;
     let o = &visit.outcome;
     let p = o.progress;
     let (sent, sent_bytes) = if o.wrote { (p.sent, p.sent_bytes) } else { (0, 0) };
     let mut out = json!({
-        "target": typed, "device": null, "transport": place.transport(), "state": "synced",
+        "target": typed, "device": null, "transport": transport, "state": "synced",
         "sent": {"batches": sent, "bytes": sent_bytes},
         "received": {"batches": p.received, "bytes": p.received_bytes},
         "observations": {"new": tally.stats.new, "changed": tally.stats.changed, "deleted": tally.stats.deleted},
@@ -409,9 +452,9 @@ pub(crate) fn remote(node: &Node, request: &RemoteRequest) -> Result<Reply, Node
                 return Err(NodeError::input(format!("`{name}` cannot be a remote's name: it would be taken for something else")));
             }
             if target.contains("://") {
-                return Err(NodeError::input(format!("`{target}`: this version syncs with devices, files and folders")));
+                RelayUrl::parse(target).map_err(|e| NodeError::input(e.to_string()))?;
             }
-            let full = Carrier::of(target, folder.as_deref()).map(|p| p.path().to_string_lossy().into_owned());
+            let full = Carrier::of(target, folder.as_deref()).map(|p| p.name());
             if let Some(path) = &full
                 && Carrier::of(path, None) == Some(Carrier::Folder(path.into()))
             {
@@ -427,6 +470,7 @@ pub(crate) fn remote(node: &Node, request: &RemoteRequest) -> Result<Reply, Node
         }
     }
     node.remotes_changed.notify_one();
+    node.relays_changed.notify_one();
     let rows: Vec<Value> = store.remotes()?.into_iter().map(|(name, target)| json!({"name": name, "target": target})).collect();
     Ok(Reply::new(json!({"remotes": rows})))
 }
@@ -441,6 +485,10 @@ pub(crate) fn from_mailbox(e: &MailboxError) -> NodeError {
         MailboxError::NoMailbox(_) => NodeError::Input { message },
         MailboxError::ReadOnly(path, why) | MailboxError::Io(path, why) => NodeError::File { path: path.clone(), message: why.clone() },
         MailboxError::Busy(path) => NodeError::File { path: path.clone(), message },
+        MailboxError::Unreached(..) | MailboxError::Elsewhere(..) => NodeError::RelayUnreached { message },
+        MailboxError::Locked(_) | MailboxError::Refused(..) => {
+            NodeError::not_allowed(message, "sync with another device of the project, or ask the relay's operator")
+        }
     }
 }
 

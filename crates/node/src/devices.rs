@@ -54,8 +54,12 @@ pub(crate) fn invite(node: &Node, request: &InviteRequest) -> Answered {
     if mode == InviteMode::Meet && port == 0 {
         return Err(NodeError::input("a QR or a code needs this device to be reachable: `cairn serve`, or leave the command running"));
     }
-    let addresses = if port == 0 { Vec::new() } else { node.addresses() };
+    let mut addresses = if port == 0 { Vec::new() } else { node.addresses() };
     let mut store = node.store();
+    // A newcomer finds the project's relays by its ticket; a QR has no room for them.
+    if mode != InviteMode::Meet {
+        addresses.extend(store.remotes()?.into_iter().map(|(_, target)| target).filter(|t| cairn_relay::RelayUrl::parse(t).is_ok()).take(2));
+    }
     let ticket = store.invite(role, request.uses.max(1), mode, addresses)?;
     let (text, observations) = (ticket.encode(), store.count()?);
     let says = role.rights().says;

@@ -12,11 +12,13 @@ use crate::{NodeError, devices};
 use cairn_contract::{Link, Listing, Mailbox, MailboxError, ReceiveHalf, SendHalf};
 use cairn_model::{DeviceId, hex, unhex};
 use cairn_quic::{Discovery, Endpoint, QuicLink};
+use cairn_relay::wire::LogId;
+use cairn_relay::{Entered, KeyRing, Network, Patience, Relay, RelayError, RelayMailbox, RelayUrl, Remembered};
 use cairn_store::{Entropy, OsEntropy, Store};
 use cairn_sync::{CloseReason, FrameReader, Guest, Step, Way, frame, limits};
 use cairn_trust::{
     ChunkKind, Code, ControlOp, DeviceKeys, InviteMode, Keyring, Ticket, TicketError, check_digits, code_knock_key, invitation_knock_key,
-    mailbox_handle, open_ask, seal_ask,
+    mailbox_handle, open_ask, relay_access, relay_knock, relay_log, same_ask,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -25,6 +27,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 
 /// How long the host may take over one answer.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -89,8 +92,10 @@ pub(crate) async fn join(home: &Home, request: &JoinRequest) -> Result<Reply, No
         return Err(NodeError::Exists { what: "this project".into() });
     }
     let tells = tells(&ticket);
-    if let Some(place) = request.via.as_ref().and_then(|via| Carrier::of(via, None)).filter(|p| !p.path().exists()) {
-        return Err(NodeError::file(place.path(), "it is not there"));
+    if let Some(place) = request.via.as_ref().and_then(|via| Carrier::of(via, None))
+        && let Some(path) = place.path().filter(|p| !p.exists())
+    {
+        return Err(NodeError::file(path, "it is not there"));
     }
     if request.dry_run {
         return Ok(Reply::new(tells));
@@ -157,11 +162,11 @@ async fn by_ticket(home: &Home, request: &JoinRequest, ticket: &Ticket, text: &s
     let name = request.device_name.clone().unwrap_or_else(host_name);
     let join = ControlOp::join(&keys, &ticket.project, ticket.invite, &name, &ticket.invitation_keys(), None);
     let asked = home.waiting_for(&ticket.project).filter(|w| w.ticket == text).map(|w| w.join);
-    let (places, typed): (Vec<String>, Vec<String>) = request.via.iter().cloned().partition(|via| Carrier::of(via, None).is_some());
-    let addresses = typed.into_iter().chain(ticket.addresses.iter().cloned()).collect();
+    let given = request.via.iter().chain(&ticket.addresses).cloned();
+    let (places, addresses): (Vec<String>, Vec<String>) = given.partition(|at| Carrier::of(at, None).is_some());
     let waiting = Waiting { ticket: text.to_owned(), join: asked.unwrap_or_else(|| hex(&join.bytes)), addresses, places };
     let look = Duration::from_secs(request.timeout_s.unwrap_or(LOOK_S));
-    let came = ask(&keys, ticket, &waiting, look).await;
+    let came = ask(home.network(), &keys, ticket, &waiting, look).await;
     let mut reply = match came {
         Err(NodeError::Unreached { .. }) if ticket.mode == InviteMode::Approve => {
             home.keep_waiting(&ticket.project, &ticket.tells.project, &waiting)?;
@@ -193,7 +198,7 @@ pub(crate) async fn ask_again(home: &Home, folder: &Path, targets: &[String], lo
     waiting.places = with_first(places, waiting.places);
     waiting.addresses = with_first(others.into_iter().filter(|t| t.contains(':')).collect(), waiting.addresses);
     let keys = home.keys()?;
-    let mut reply = match ask(&keys, &ticket, &waiting, Duration::from_secs(look_s.unwrap_or(LOOK_S))).await? {
+    let mut reply = match ask(home.network(), &keys, &ticket, &waiting, Duration::from_secs(look_s.unwrap_or(LOOK_S))).await? {
         Came::Waits => {
             home.keep_waiting(&ticket.project, &ticket.tells.project, &waiting)?;
             return Err(NodeError::not_allowed("a coordinator must approve this device first", crate::serve::APPROVE));
@@ -230,21 +235,21 @@ fn entered(home: &Home, keys: &DeviceKeys, ticket: &Ticket, came: Came) -> Resul
     })))
 }
 
-async fn ask(keys: &DeviceKeys, ticket: &Ticket, waiting: &Waiting, look: Duration) -> Result<Came, NodeError> {
+async fn ask(network: &Network, keys: &DeviceKeys, ticket: &Ticket, waiting: &Waiting, look: Duration) -> Result<Came, NodeError> {
     let key = invitation_knock_key(&ticket.invitation_keys().device().0);
     let join = unhex(&waiting.join).map_err(|e| NodeError::input(e.to_string()))?;
     let mut last = NodeError::Unreached { target: "a device that knows this invitation".into() };
     let mut waits = false;
     for place in waiting.places.iter().filter_map(|text| Carrier::of(text, None)) {
-        match ask_mailbox(keys, ticket, &join, &place) {
+        match tokio::task::block_in_place(|| ask_mailbox(network, keys, ticket, &join, &place)) {
             Ok(Some((ops, ring))) => {
                 let ops = ops.into_iter().map(|op| op.bytes).collect();
-                let at = place.path().display().to_string();
+                let at = place.name();
                 return Ok(Came::In { ops, ring, host: None, at, check: String::new() });
             }
             Ok(None) => waits = true,
             // A mailbox that is not there now may be later: the request is kept.
-            Err(MailboxError::Missing(_)) => {}
+            Err(MailboxError::Missing(_) | MailboxError::Unreached(..)) => {}
             Err(e) => last = from_mailbox(&e),
         }
     }
@@ -275,6 +280,7 @@ async fn ask(keys: &DeviceKeys, ticket: &Ticket, waiting: &Waiting, look: Durati
 /// Looks in a mailbox for the answer to a request to enter, and leaves the request there if it is not. What comes back are the
 /// control operations and read keys of the project.
 fn ask_mailbox(
+    network: &Network,
     keys: &DeviceKeys,
     ticket: &Ticket,
     join: &[u8],
@@ -282,8 +288,18 @@ fn ask_mailbox(
 ) -> Result<Option<(Vec<ControlOp>, Keyring)>, MailboxError> {
     let handle = mailbox_handle(&ticket.project);
     let random: &mut dyn Entropy = &mut OsEntropy;
-    let mut open = Open::new(place, handle, random.bytes())?;
-    let mailbox = open.mailbox();
+    let mut relayed;
+    let mut open;
+    let mailbox: &mut dyn Mailbox = match place {
+        Carrier::Relay(url) => {
+            relayed = relay_of(network, ticket, url)?;
+            &mut relayed
+        }
+        place => {
+            open = Open::new(place, handle, random.bytes())?;
+            open.mailbox()
+        }
+    };
     let listing = mailbox.list(&[])?;
     let chunks = read_some(mailbox, &listing, &[ChunkKind::Keys, ChunkKind::Control])?;
     if let Some(entered) = Store::entered_by_mail(ticket.project, keys, &chunks) {
@@ -292,11 +308,23 @@ fn ask_mailbox(
     let invitation = ticket.invitation_keys().device().0;
     let asks = read_some(mailbox, &listing, &[ChunkKind::Ask])?;
     let asked = asks.iter().any(|chunk| open_ask(&ticket.project, &invitation, chunk).is_ok_and(|found| found == join));
-    if !asked && let Ok(chunk) = seal_ask(&ticket.project, &invitation, &random.bytes(), join) {
+    if !asked && let Some(chunk) = same_ask(&ticket.project, &invitation, join) {
         mailbox.add(&[chunk])?;
         mailbox.commit()?;
     }
     Ok(None)
+}
+
+/// The log of a ticket's project. Whoever only asks has no read key and stays at its doorstep.
+fn relay_of(network: &Network, ticket: &Ticket, url: &RelayUrl) -> Result<RelayMailbox, MailboxError> {
+    let access = ticket.epochs.iter().rev().map(|key| relay_access(&ticket.project, key)).collect();
+    let keys = KeyRing { log: LogId(relay_log(&ticket.project)), knock: relay_knock(&ticket.project), access };
+    let relay = Relay::new(url, network, Patience::default(), Handle::current()).map_err(RelayError::into_mailbox)?;
+    let mut mailbox = relay.mailbox(keys, Remembered::default());
+    match mailbox.enter().map_err(RelayError::into_mailbox)? {
+        Entered::NoLog => Err(MailboxError::Missing(url.to_string())),
+        Entered::Doorstep | Entered::In(_) => Ok(mailbox),
+    }
 }
 
 /// Chunks of these kinds, as many as a visit reads of what is about a project.

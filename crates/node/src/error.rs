@@ -77,6 +77,12 @@ pub enum NodeError {
         /// Where.
         target: String,
     },
+    /// A relay did not answer, or somebody else did.
+    #[error("{message}")]
+    RelayUnreached {
+        /// Which, and why.
+        message: String,
+    },
     /// No space.
     #[error("there is no space left: {message}")]
     NoSpace {

@@ -4,6 +4,7 @@ use crate::door::Doors;
 use crate::request::{JoinRequest, NewRequest, Reply, Request};
 use crate::{NodeError, devices, keystore, reading, transfer, writing};
 use cairn_model::{DeviceId, ProjectId, default_configuration, hex, unhex};
+use cairn_relay::{Network, RelayUrl};
 use cairn_store::{Entropy, NewProject, OsEntropy, Store, StoreFiles, create_file, open_file};
 use cairn_trust::{DeviceKeys, PassphraseError, Ticket, is_sealed_seed, open_seed, seal_seed};
 use serde_json::json;
@@ -28,6 +29,7 @@ pub struct Home {
     program: String,
     passphrase: Option<Passphrase>,
     key_store: bool,
+    network: Network,
 }
 
 /// Where a device's key is kept.
@@ -63,7 +65,7 @@ impl Home {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path.join("projects"))
         };
         make().map_err(|e| NodeError::file(&path, e))?;
-        Ok(Self { path, program: "a program".into(), passphrase: None, key_store: false })
+        Ok(Self { path, program: "a program".into(), passphrase: None, key_store: false, network: Network::default() })
     }
 
     /// With the passphrase that the device's key is or will be under.
@@ -82,6 +84,25 @@ impl Home {
     pub fn with_key_store(mut self) -> Self {
         self.key_store = true;
         self
+    }
+
+    /// With a proxy, for what is on the internet.
+    pub fn with_network(mut self, network: Network) -> Self {
+        self.network = network;
+        self
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Replaces a file of this home that only its owner may read, at once or not at all.
+    pub(crate) fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), NodeError> {
+        let (path, fresh) = (self.path.join(name), self.path.join(format!("{name}.new")));
+        fs::remove_file(&fresh).ok();
+        write_private(&fresh, bytes).map_err(|e| NodeError::file(&fresh, e))?;
+        fs::rename(&fresh, &path).map_err(|e| NodeError::file(&path, e))?;
+        fs::File::open(&self.path).and_then(|f| f.sync_all()).map_err(|e| NodeError::file(&self.path, e))
     }
 
     /// Where the device's key is: `None` before it is made.
@@ -268,10 +289,13 @@ impl Home {
         let inviter = ticket.ops.last().map(|op| op.issuer);
         let project = self.build(&genesis.name, |db| {
             let mut store = Store::join_project(db, keys, Box::new(OsEntropy), ticket, &name)?;
-            if let Some(inviter) = inviter {
-                for address in &ticket.addresses {
-                    store.note_met(&inviter, Some(address.clone()), "quic", 0)?;
-                }
+            let (relays, places): (Vec<&String>, Vec<&String>) = ticket.addresses.iter().partition(|a| RelayUrl::parse(a).is_ok());
+            for (n, url) in relays.into_iter().enumerate() {
+                let name = if n == 0 { "relay".to_owned() } else { format!("relay-{}", n + 1) };
+                store.set_remote(&name, Some(url))?;
+            }
+            for address in places.into_iter().filter(|_| inviter.is_some()) {
+                store.note_met(&inviter.unwrap_or(device), Some(address.clone()), "quic", 0)?;
             }
             Ok(store.project())
         })?;
@@ -419,8 +443,16 @@ pub struct Node {
     pub(crate) heard: tokio::sync::broadcast::Sender<Heard>,
     /// Held during a visit to a mailbox.
     pub(crate) carrying: Mutex<()>,
+    /// Held during a visit to a relay.
+    pub(crate) relaying: Mutex<()>,
+    /// How the internet is reached.
+    pub(crate) network: Network,
+    /// The device's own folder.
+    pub(crate) home_folder: PathBuf,
     /// Somebody named a target, or took a name away.
     pub(crate) remotes_changed: tokio::sync::Notify,
+    /// The same, for whoever looks after relays.
+    pub(crate) relays_changed: tokio::sync::Notify,
     folder: PathBuf,
     holder: PathBuf,
 }
@@ -453,7 +485,11 @@ impl Node {
             turned_away,
             heard,
             carrying: Mutex::new(()),
+            relaying: Mutex::new(()),
+            network: home.network.clone(),
+            home_folder: home.path.clone(),
             remotes_changed: tokio::sync::Notify::new(),
+            relays_changed: tokio::sync::Notify::new(),
             folder,
             holder,
         })

@@ -26,6 +26,7 @@ mod keystore;
 mod mail;
 mod network;
 mod reading;
+mod relay;
 mod request;
 mod serve;
 mod show;
@@ -33,12 +34,14 @@ mod transfer;
 mod watch;
 mod writing;
 
+pub use cairn_relay::{Network, Relay, RelayError, RelayUrl};
 pub use desk::{Tally, answer};
 pub use driver::{LinkReport, Progress, run_link};
 pub use error::NodeError;
 pub use home::{Heard, Home, KeyPlace, LetIn, Node, now_ms};
 pub use mail::{Visit, VisitError, answer_mail, visit};
 pub use network::peers_near;
+pub use relay::{Credentials, ProjectChoice};
 pub use request::{
     AddRequest, BundleRequest, ConfigRequest, CreateBundle, DeviceRequest, EditRequest, ExportRequest, ImportRequest, InviteRequest,
     JoinRequest, ListRequest, NewRequest, PolicyRequest, RemoteRequest, Reply, Request, SyncRequest,

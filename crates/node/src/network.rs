@@ -65,7 +65,7 @@ pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn
         let is_device = !meant.contains('/') && node.store().membership().members.values().any(|m| m.name == *meant);
         let place = if unasked { Carrier::of_remote(meant) } else { Carrier::of(meant, request.folder.as_deref()) };
         if let Some(place) = place.filter(|_| !is_device) {
-            let errand = Errand { typed, place: &place, setup: &setup, number, unasked };
+            let errand = Errand { typed, place: &place, setup: &setup, number, unasked, quick: false };
             rows.push(tokio::task::block_in_place(|| sync_place(node, &errand, seen))?);
             continue;
         }
@@ -107,7 +107,8 @@ pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn
 
 async fn resolve(node: &Node, typed: &str) -> Result<Target, NodeError> {
     if typed.contains("://") {
-        return Err(NodeError::input(format!("`{typed}`: this version syncs with HOST:PORT, devices by name, files, folders and `lan`")));
+        let why = cairn_relay::RelayUrl::parse(typed).err().map(|e| e.to_string()).unwrap_or_default();
+        return Err(NodeError::input(why));
     }
     if let Some((_, port)) = typed.rsplit_once(':')
         && port.parse::<u16>().is_ok()
@@ -328,7 +329,7 @@ fn summary(number: u32, rows: Vec<Value>) -> Reply {
     let code = match (good, rows.len()) {
         (g, n) if g == n && n > 0 => 0,
         (g, _) if g > 0 => 3,
-        _ if count(&["not-a-member", "removed"]) > 0 => 5,
+        _ if count(&["not-a-member", "removed", "locked"]) > 0 => 5,
         _ if count(&["mismatch", "gated"]) > 0 => 6,
         _ if count(&["store-refused", "full"]) > 0 => 8,
         _ if count(&["partly", "read-only"]) > 0 => 3,

@@ -150,6 +150,14 @@ pub(crate) fn status(node: &Node) -> Answered {
         "state": standing(&store)?,
         "frontier": show::frontier(&store)?,
     }));
+    let relays = crate::relay::standing(node, &store)?;
+    for relay in &relays {
+        for alarm in relay["alarms"].as_array().into_iter().flatten() {
+            let said = alarm["message"].as_str().unwrap_or_default();
+            reply.warnings.push(format!("ALARM at `{}` since {}: {said}", relay["name"].as_str().unwrap_or_default(), alarm["at"].as_str().unwrap_or_default()));
+        }
+    }
+    reply.data["relays"] = json!(relays);
     if shown.is_none() {
         reply.warnings.push("the configuration has not arrived yet: sync once with a member".into());
     }

@@ -7,6 +7,7 @@ use crate::driver::{Progress, run_link};
 use crate::entering::{Waiting, ask_again};
 use crate::home::{Heard, Home, LetIn, Node, blocking};
 use crate::network::{is_ours, peers_near, sync};
+use crate::relay::watch_relays;
 use crate::request::{BundleRequest, Reply, Request};
 use crate::watch::watch_remotes;
 use crate::{NodeError, network};
@@ -185,6 +186,7 @@ async fn serve_until(
         () = find_devices(node, &endpoint, address, discover) => {}
         () = watch_doors(node) => {}
         () = watch_remotes(node) => {}
+        () = watch_relays(node) => {}
         () = stop => {}
     }
     std::fs::remove_file(&socket).map_err(|e| NodeError::file(&socket, e))
@@ -371,7 +373,7 @@ impl Client {
         match request {
             Request::Sync(sync) => {
                 let full = |typed: &String| match Carrier::of(typed, sync.folder.as_deref()) {
-                    Some(place) => place.path().to_string_lossy().into_owned(),
+                    Some(place) => place.name(),
                     None => typed.clone(),
                 };
                 let targets: Vec<String> = sync.targets.iter().map(full).collect();

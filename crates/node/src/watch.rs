@@ -27,12 +27,15 @@ pub(crate) async fn watch_remotes(node: &Arc<Node>) {
         let remotes = node.store().remotes().unwrap_or_default();
         let places: Vec<(String, Carrier)> =
             remotes.iter().filter_map(|(name, target)| Some((name.clone(), Carrier::of_remote(target)?))).collect();
-        watched.retain(|path, _| places.iter().any(|(_, place)| place.path() == path));
-        for (name, place) in places {
-            if !watched.contains_key(place.path())
+        // Relays are looked after beside this: they tell what is new themselves.
+        let places: Vec<(String, PathBuf, Carrier)> =
+            places.into_iter().filter_map(|(name, place)| Some((name, place.path()?.to_owned(), place))).collect();
+        watched.retain(|path, _| places.iter().any(|(_, at, _)| at == path));
+        for (name, path, place) in places {
+            if !watched.contains_key(&path)
                 && let Some(watcher) = watcher(&place, &news)
             {
-                watched.insert(place.path().to_owned(), watcher);
+                watched.insert(path, watcher);
             }
             visit_one(node, &name, place, &mut states).await;
         }
@@ -60,18 +63,19 @@ fn watcher(place: &Carrier, news: &Arc<Notify>) -> Option<RecommendedWatcher> {
     let (path, how) = match place {
         Carrier::Folder(path) => (path.clone(), RecursiveMode::Recursive),
         Carrier::File(path) => (path.parent()?.to_owned(), RecursiveMode::NonRecursive),
+        Carrier::Relay(_) => return None,
     };
     watcher.watch(&path, how).ok()?;
     Some(watcher)
 }
 
 /// One visit; people hear when a place is in another state than before.
-async fn visit_one(node: &Arc<Node>, name: &str, place: Carrier, states: &mut BTreeMap<String, String>) {
+pub(crate) async fn visit_one(node: &Arc<Node>, name: &str, place: Carrier, states: &mut BTreeMap<String, String>) {
     let (of, typed) = (node.clone(), name.to_owned());
     let done = tokio::task::spawn_blocking(move || {
         let number = of.store().next_sync()?;
         let setup = ExchangeSetup { pull: true, push: true, ..ExchangeSetup::default() };
-        let errand = Errand { typed: &typed, place: &place, setup: &setup, number, unasked: true };
+        let errand = Errand { typed: &typed, place: &place, setup: &setup, number, unasked: true, quick: true };
         let row = sync_place(&of, &errand, &|_| {})?;
         if row["received"]["batches"].as_u64().unwrap_or(0) > 0 {
             of.store().note_sync(number)?;

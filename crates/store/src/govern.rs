@@ -59,6 +59,18 @@ impl Store {
             put_own(t, mem, ctx, op.clone())?;
             Ok(op)
         })?;
+        self.ticket(&op, secret, addresses)
+    }
+
+    /// The ticket of an invitation once more, with the read keys of now; `secret` is the seed of its key. `None` if there is no such
+    /// invitation.
+    pub fn ticket_again(&self, invite: &ControlHash, secret: [u8; 32], addresses: Vec<String>) -> Result<Option<Ticket>, StoreError> {
+        let op = self.mem.control.find(invite).filter(|op| matches!(op.body, OpBody::Invite(_))).cloned();
+        op.map(|op| self.ticket(&op, secret, addresses)).transpose()
+    }
+
+    fn ticket(&self, op: &ControlOp, secret: [u8; 32], addresses: Vec<String>) -> Result<Ticket, StoreError> {
+        let OpBody::Invite(Invite { mode, role, .. }) = op.body else { return Err(StoreError::Damaged("invitation")) };
         let bearer = mode == InviteMode::Bearer;
         let ops: Vec<ControlOp> = if bearer { self.mem.control.ancestry(&op.hash).into_iter().cloned().collect() } else { Vec::new() };
         if ops.iter().map(|op| op.bytes.len()).sum::<usize>() > TICKET_OPS {

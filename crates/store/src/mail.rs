@@ -469,7 +469,7 @@ impl Store {
         });
         let (op, invite) = join?;
         let Some(OpBody::Invite(invite)) = self.mem.control.find(&invite).map(|op| &op.body) else { return None };
-        cairn_trust::ask_again(&self.mem.project, &invite.key, &op.bytes)
+        cairn_trust::same_ask(&self.mem.project, &invite.key, &op.bytes)
     }
 
     /// This device's sub-folder of a shared folder.

@@ -34,7 +34,7 @@ pub use epoch::{BOX_BYTES, Keyring, is_usable_key, mint, open_conveyed, open_epo
 pub use frontier::{Digest, Frontier, Tip, digest};
 pub use keys::{DeviceKeys, RecoveryWords, SecretSeed, Signature, verify};
 pub use mailbox::{
-    KeysChunk, Lack, MailKeys, Manifest, Pack, Piece, PlacedBatch, Shelf, ask_again, ask_key, box_for_readers, mailbox_handle, open_ask, open_control,
+    KeysChunk, Lack, MailKeys, Manifest, Pack, Piece, PlacedBatch, Shelf, same_ask, ask_key, box_for_readers, mailbox_handle, open_ask, open_control,
     open_pack, open_readers, read_keys_chunk, seal_ask, seal_control, writer_tag,
 };
 pub use passphrase::{PassphraseError, is_sealed_seed, open_seed, seal_seed};

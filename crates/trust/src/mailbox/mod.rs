@@ -57,7 +57,7 @@ pub fn seal_ask(project: &ProjectId, invitation: &[u8; 32], nonce: &[u8; 24], jo
 
 /// The same request as always the same bytes: whoever asks again where it cannot see what it left leaves nothing more. The nonce is
 /// made from the join, which is all that is ever sealed with it.
-pub fn ask_again(project: &ProjectId, invitation: &[u8; 32], join: &[u8]) -> Option<Vec<u8>> {
+pub fn same_ask(project: &ProjectId, invitation: &[u8; 32], join: &[u8]) -> Option<Vec<u8>> {
     let mut nonce = [0; 24];
     nonce.copy_from_slice(&derive("cairn ask nonce v1", &[invitation, join])[..24]);
     seal_ask(project, invitation, &nonce, join).ok()

@@ -164,6 +164,11 @@ impl RelayMailbox {
         &self.alarms
     }
 
+    /// `true` if what others were shown was compared in this visit.
+    pub fn walked(&self) -> bool {
+        self.walked.seq > 0
+    }
+
     /// The last head that was seen and checked.
     pub fn head(&self) -> Option<Head> {
         self.remembered.head
