@@ -12,7 +12,7 @@ pub fn code(e: &NodeError) -> u8 {
         NodeError::InUse { .. } => 11,
         NodeError::NotAllowed { .. } | NodeError::KeyStore { .. } => 5,
         NodeError::Mismatch { .. } => 6,
-        NodeError::Unreached { .. } => 4,
+        NodeError::Unreached { .. } | NodeError::RelayUnreached { .. } => 4,
         NodeError::Locked | NodeError::WrongPassphrase => 12,
         NodeError::NoSpace { .. } => 8,
         NodeError::Exists { .. }
@@ -38,6 +38,7 @@ pub fn kind(e: &NodeError) -> &'static str {
         NodeError::NotAllowed { .. } => "not-allowed",
         NodeError::Mismatch { .. } => "mismatch",
         NodeError::Unreached { .. } => "unreached",
+        NodeError::RelayUnreached { .. } => "unreached",
         NodeError::NoSpace { .. } => "no-space",
         NodeError::KeyStore { .. } => "key-store",
         NodeError::Locked => "locked",
@@ -61,6 +62,7 @@ pub fn hint(e: &NodeError) -> Option<&str> {
         NodeError::NotAllowed { remedy, .. } => remedy,
         NodeError::Mismatch { .. } => "install the newest cairn on this device",
         NodeError::Unreached { .. } => "is the other device on, serving, and on this network?",
+        NodeError::RelayUnreached { .. } => "is this device on the internet, and the address right, with its `#PIN`? nothing was lost",
         NodeError::KeyStore { gone: true } => {
             "was this home copied from another machine? enter the project anew there: the copy cannot speak as this device"
         }

@@ -40,7 +40,7 @@ pub(crate) fn rows(data: &Value, key: &str) -> Vec<Value> {
     data[key].as_array().cloned().unwrap_or_default()
 }
 
-fn columns(data: &Value, key: &str, names: &[&str]) -> String {
+pub(crate) fn columns(data: &Value, key: &str, names: &[&str]) -> String {
     let cells: Vec<Vec<String>> = rows(data, key).iter().map(|r| names.iter().map(|n| text(&r[*n])).collect()).collect();
     table(names, &cells)
 }
@@ -267,6 +267,8 @@ pub fn reply(verb: &Verb, reply: &Reply) -> String {
         Verb::Remote { .. } if rows(d, "remotes").is_empty() => "no remotes; `cairn remote add NAME TARGET` names one".into(),
         Verb::Remote { .. } => columns(d, "remotes", &["name", "target"]),
         Verb::Bundle { what } => crate::render_sync::bundle(what, d),
+        Verb::Relay { what } => crate::render_relay::relay(what, d),
+        Verb::Clone { .. } => crate::render_relay::cloned(d),
         Verb::Status => status(d),
         Verb::Peers { near: true } => {
             columns(d, "peers", &["name", "target", "state", "configuration_version", "their_observations", "would_receive", "would_send"])

@@ -62,7 +62,7 @@ fn moved(t: &Value, sync: &Value) -> Vec<String> {
 fn target(t: &Value, sync: &Value) -> Vec<String> {
     let who = if t["name"].is_null() { text(&t["target"]) } else { format!("{} ({})", text(&t["name"]), text(&t["target"])) };
     let mut lines = vec![format!("{who}: {}", text(&t["state"]))];
-    let mailbox = t["transport"].as_str().is_some_and(|t| t == "file" || t == "folder");
+    let mailbox = t["transport"].as_str().is_some_and(|t| t == "file" || t == "folder" || t == "relay");
     if let Some(planned) = t.get("would_send") {
         if mailbox {
             lines.extend(lots(&format!("FROM the {} (new here)", text(&t["transport"])), t, "from"));

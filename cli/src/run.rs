@@ -2,25 +2,26 @@
 
 use crate::args::{Args, BundleVerb, ConfigVerb, ConflictVerb, FilterArgs, PassphraseVerb, RemoteVerb, Set, Verb};
 use crate::ui::Ui;
-use crate::{demo, membership, render};
+use crate::{demo, membership, relay, render};
 use cairn_node::{
     AddRequest, BundleRequest, Client, ConfigRequest, CreateBundle, EditRequest, ExportRequest, Home, ImportRequest, JoinRequest, KeyPlace,
-    ListRequest, NewRequest, NodeError, RemoteRequest, Reply, Request, ServeOptions, SyncRequest, serve,
+    ListRequest, NewRequest, NodeError, ProjectChoice, RemoteRequest, Reply, Request, ServeOptions, SyncRequest, serve,
 };
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-fn home(args: &Args) -> Result<Home, NodeError> {
+pub fn home(args: &Args) -> Result<Home, NodeError> {
     let path = args.home.clone().or_else(|| std::env::home_dir().map(|h| h.join(".cairn")));
     let home = Home::at(path.ok_or_else(|| NodeError::Input { message: "no home directory: give --home DIR".into() })?)?;
     let home = if args.key_store == "auto" { home.with_key_store() } else { home };
+    let home = home.with_network(relay::network());
     let home = home.with_passphrase(args.passphrase_file.as_deref().map(first_line).transpose()?);
     Ok(home.used_by(&format!("cairn {}", verb_word(&args.verb))))
 }
 
 /// A passphrase from its file: the first line, as it is but for the line's end.
-fn first_line(path: &Path) -> Result<Vec<u8>, NodeError> {
+pub fn first_line(path: &Path) -> Result<Vec<u8>, NodeError> {
     let fault = |message: String| NodeError::File { path: path.display().to_string(), message };
     let text = std::fs::read(path).map_err(|e| fault(e.to_string()))?;
     let line = text.split(|b| *b == b'\n').next().unwrap_or_default();
@@ -46,7 +47,7 @@ fn absolute_opt(path: &Option<PathBuf>) -> Result<Option<String>, NodeError> {
 
 /// Carries out one command. Where a new device's key went is said once.
 pub fn run(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
-    let makes = matches!(args.verb, Verb::New { .. } | Verb::Join { dry_run: false, .. });
+    let makes = matches!(args.verb, Verb::New { .. } | Verb::Join { dry_run: false, .. } | Verb::Clone { .. });
     let fresh = makes && home(args)?.key_place().is_none();
     let mut reply = carry_out(args, ui)?;
     if fresh && args.key_store == "auto" && home(args)?.key_place() == Some(KeyPlace::File) {
@@ -75,6 +76,11 @@ fn carry_out(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
         }
         Verb::Invite { .. } => membership::invite(args, &client(args)?, ui),
         Verb::Demo => demo::run(ui),
+        Verb::Relay { what } => relay::relay(args, what, ui),
+        Verb::Clone { project, relay, device_name } => {
+            let choice = ProjectChoice { project: project.clone(), relay: relay.clone(), device_name: device_name.clone() };
+            relay::clone(args, &choice, ui)
+        }
         Verb::Passphrase { what: PassphraseVerb::Set { new } } => home(args)?.set_passphrase(Some(&first_line(new)?)),
         Verb::Passphrase { what: PassphraseVerb::Remove } => home(args)?.set_passphrase(None),
         Verb::Whoami if home(args)?.projects()?.is_empty() => {
@@ -248,6 +254,8 @@ fn request(args: &Args) -> Result<Request, NodeError> {
         | Verb::Invite { .. }
         | Verb::Passphrase { .. }
         | Verb::Serve { .. }
+        | Verb::Relay { .. }
+        | Verb::Clone { .. }
         | Verb::Demo => Request::Whoami,
     })
 }

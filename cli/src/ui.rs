@@ -64,6 +64,17 @@ impl Ui {
         }
     }
 
+    /// The first line of a relay.
+    pub fn relay_ready(&self, ready: &serde_json::Value) {
+        if self.json {
+            self.data(&json!({"ok": true, "code": 0, "data": ready, "warnings": []}).to_string());
+            return;
+        }
+        let url = ready["url"].as_str().unwrap_or_default();
+        self.data(&format!("relay at {url}"));
+        self.say(&format!("on a device of a project: `cairn remote add relay '{url}'`, then `cairn sync` (Ctrl-C ends the relay)"));
+    }
+
     /// What is shown while the command waits for a guest: with `--json` the first line.
     pub fn shown(&self, reply: &Reply) {
         if self.json {

@@ -41,7 +41,7 @@ pub use error::NodeError;
 pub use home::{Heard, Home, KeyPlace, LetIn, Node, now_ms};
 pub use mail::{Visit, VisitError, answer_mail, visit};
 pub use network::peers_near;
-pub use relay::{Credentials, ProjectChoice};
+pub use relay::{Credentials, ProjectChoice, at_relay, relay_fault};
 pub use request::{
     AddRequest, BundleRequest, ConfigRequest, CreateBundle, DeviceRequest, EditRequest, ExportRequest, ImportRequest, InviteRequest,
     JoinRequest, ListRequest, NewRequest, PolicyRequest, RemoteRequest, Reply, Request, SyncRequest,

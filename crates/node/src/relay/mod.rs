@@ -8,12 +8,23 @@ mod visit;
 pub use accounts::{Credentials, ProjectChoice};
 pub(crate) use live::watch_relays;
 pub(crate) use state::RelayState;
+pub use visit::from_relay as relay_fault;
 pub(crate) use visit::sync_relay;
 
 use crate::NodeError;
-use crate::home::Node;
-use cairn_relay::RelayUrl;
+use crate::home::{Node, blocking};
+use cairn_relay::{Network, Patience, Relay, RelayUrl};
 use serde_json::{Value, json};
+
+/// Does `work` with a relay, where it may block. For its operator; projects and accounts have their own ways.
+pub fn at_relay<T: Send>(url: &RelayUrl, network: &Network, work: impl FnOnce(&Relay) -> Result<T, NodeError> + Send) -> Result<T, NodeError> {
+    blocking(async {
+        tokio::task::block_in_place(|| {
+            let relay = Relay::new(url, network, Patience::default(), tokio::runtime::Handle::current()).map_err(relay_fault)?;
+            work(&relay)
+        })
+    })
+}
 
 /// Relays among the remotes of a project, with what was wrong there: for `status`.
 pub(crate) fn standing(node: &Node, store: &cairn_store::Store) -> Result<Vec<Value>, NodeError> {

@@ -382,7 +382,7 @@ impl<'a> Visiting<'a> {
 }
 
 /// A relay's refusal as an error of the whole command.
-pub(crate) fn from_relay(e: RelayError) -> NodeError {
+pub fn from_relay(e: RelayError) -> NodeError {
     let message = e.to_string();
     match e {
         RelayError::Unreached { .. } => NodeError::RelayUnreached { message },

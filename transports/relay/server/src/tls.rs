@@ -73,6 +73,13 @@ impl CertFiles {
         Ok(true)
     }
 
+    /// Names the certificate is for.
+    pub fn names(&self) -> Vec<String> {
+        let key = self.loaded.read().unwrap_or_else(PoisonError::into_inner).0.clone();
+        let Some(parsed) = key.cert.first().and_then(|cert| webpki::EndEntityCert::try_from(cert).ok()) else { return Vec::new() };
+        parsed.valid_dns_names().map(str::to_owned).filter(|n| !n.contains('*')).collect()
+    }
+
     /// The pin of the key, as URLs carry it.
     pub fn pin(&self) -> Result<String, TlsError> {
         let key = self.loaded.read().unwrap_or_else(PoisonError::into_inner).0.clone();
