@@ -73,7 +73,8 @@ Examples:
   cairn bundle inspect trip.cairn
   cairn sync trip.cairn";
 
-const RELAY_HELP: &str = "A relay cannot read, forge or lose what it carries unnoticed. It knows sizes, times and addresses, never names or content.
+const RELAY_HELP: &str =
+    "A relay cannot read, forge or lose what it carries unnoticed. It knows sizes, times and addresses, never names or content.
 
 Examples:
   cairn relay serve --data /srv/cairn                     run one; it shows its address

@@ -13,10 +13,7 @@ use std::path::{Path, PathBuf};
 /// Proxies as the environment names them.
 pub fn network() -> Network {
     let first = |names: &[&str]| names.iter().find_map(|n| std::env::var(n).ok().filter(|v| !v.is_empty()));
-    Network {
-        proxy: first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
-        no_proxy: first(&["NO_PROXY", "no_proxy"]),
-    }
+    Network { proxy: first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]), no_proxy: first(&["NO_PROXY", "no_proxy"]) }
 }
 
 fn input(message: impl Into<String>) -> NodeError {
@@ -125,7 +122,6 @@ fn operator(admin: &AdminArgs) -> Result<(RelayUrl, String), NodeError> {
     Ok((RelayUrl::parse(&url).map_err(|e| input(e.to_string()))?, token))
 }
 
-
 fn as_json(value: &impl serde::Serialize) -> Result<Value, NodeError> {
     serde_json::to_value(value).map_err(|e| NodeError::Store { message: e.to_string() })
 }
@@ -154,7 +150,9 @@ fn administer(admin: &AdminArgs) -> Result<Reply, NodeError> {
             }
             AdminVerb::Delete { what, yes } => {
                 if !yes {
-                    return Err(input(format!("`{what}` would be erased at the relay for good: add --yes if that is meant; devices keep what they have")));
+                    return Err(input(format!(
+                        "`{what}` would be erased at the relay for good: add --yes if that is meant; devices keep what they have"
+                    )));
                 }
                 match what.parse::<LogId>() {
                     Ok(log) => relay.delete_log(&token, log).map_err(fault)?,

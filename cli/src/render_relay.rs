@@ -19,14 +19,27 @@ fn projects(d: &Value) -> String {
         lines.push("no projects yet: `cairn remote add relay URL` in a project, then `cairn sync`, puts it there".to_owned());
     } else {
         let row = |p: &Value| {
-            let here = if p["here"] == true { "here" } else if p["way_in"] == true { "`cairn clone`" } else { "needs a ticket" };
+            let here = if p["here"] == true {
+                "here"
+            } else if p["way_in"] == true {
+                "`cairn clone`"
+            } else {
+                "needs a ticket"
+            };
             vec![text(&p["name"]), text(&p["observations"]), size(&p["bytes"]), when(&p["last_push"]), here.to_owned(), text(&p["relay"])]
         };
         let cells: Vec<Vec<String>> = all.iter().map(row).collect();
         lines.push(table(&["name", "observations", "size", "last push", "on this device", "relay"], &cells));
     }
     for a in rows(d, "accounts") {
-        lines.push(format!("{} at {}: {} of {} used, {} devices logged in", text(&a["user"]), text(&a["relay"]), size(&a["bytes"]), size(&a["quota"]), a["devices"]));
+        lines.push(format!(
+            "{} at {}: {} of {} used, {} devices logged in",
+            text(&a["user"]),
+            text(&a["relay"]),
+            size(&a["bytes"]),
+            size(&a["quota"]),
+            a["devices"]
+        ));
     }
     lines.join("\n")
 }
@@ -55,7 +68,9 @@ fn admin(what: &AdminVerb, d: &Value) -> String {
             let row = |l: &Value| vec![text(&l["log"]), text(&l["user"]), text(&l["chunks"]), size(&l["bytes"]), text(&l["blocked"])];
             table(&["log", "who pays", "chunks", "size", "blocked"], &rows(d, "logs").iter().map(row).collect::<Vec<_>>())
         }
-        AdminVerb::Code => format!("{}\n`cairn relay register URL --user NAME --code {}` makes one account", text(&d["code"]), text(&d["code"])),
+        AdminVerb::Code => {
+            format!("{}\n`cairn relay register URL --user NAME --code {}` makes one account", text(&d["code"]), text(&d["code"]))
+        }
         AdminVerb::Quota { .. } => format!("{} may hold {}", text(&d["user"]), size(&d["quota_bytes"])),
         AdminVerb::Block { .. } if d["blocked"] == true => format!("{} is blocked; --undo lets it go on", text(&d["what"])),
         AdminVerb::Block { .. } => format!("{} may go on", text(&d["what"])),

@@ -1,7 +1,7 @@
 //! Certificates by ACME: ordered, kept, and ordered again in time, beside the listener.
 
-use crate::serve::ServeError;
 use crate::ServeArgs;
+use crate::serve::ServeError;
 use cairn_relay_server::{Transport, tls};
 use futures_util::StreamExt;
 use rustls::pki_types::CertificateDer;

@@ -9,9 +9,9 @@ use crate::request::{RemoteRequest, Reply, SyncRequest};
 use cairn_bundle::{BundleFile, Folder};
 use cairn_contract::{Mailbox, MailboxError};
 use cairn_model::{DeviceId, Instant};
+use cairn_relay::RelayUrl;
 use cairn_store::StoreError;
 use cairn_sync::{ExchangeSetup, Lot, Memory, Outcome, Progress};
-use cairn_relay::RelayUrl;
 use cairn_trust::mailbox_handle;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -324,9 +324,15 @@ fn said(e: &MailboxError) -> (&'static str, &'static str) {
         }
         MailboxError::Full(_) => ("full", "free some space there and sync again"),
         MailboxError::Busy(_) => ("interrupted", "sync again"),
-        MailboxError::Unreached(..) => ("unreached", "is this device on the internet, and the relay running? what was done stays done: sync again"),
-        MailboxError::Elsewhere(..) => ("unreached", "sign in to this network if it asks for that, and look at the address and its `#PIN`; nothing was sent"),
-        MailboxError::Locked(_) => ("locked", "sync with another device of the project, or again later: any member that visits the relay lets this device in"),
+        MailboxError::Unreached(..) => {
+            ("unreached", "is this device on the internet, and the relay running? what was done stays done: sync again")
+        }
+        MailboxError::Elsewhere(..) => {
+            ("unreached", "sign in to this network if it asks for that, and look at the address and its `#PIN`; nothing was sent")
+        }
+        MailboxError::Locked(_) => {
+            ("locked", "sync with another device of the project, or again later: any member that visits the relay lets this device in")
+        }
         MailboxError::Refused(..) => ("failed", "see what the relay says; nothing was lost"),
         MailboxError::Io(..) => ("failed", "look at the medium; sync again: it goes on where it stopped"),
     }

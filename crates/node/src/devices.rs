@@ -58,7 +58,8 @@ pub(crate) fn invite(node: &Node, request: &InviteRequest) -> Answered {
     let mut store = node.store();
     // A newcomer finds the project's relays by its ticket; a QR has no room for them.
     if mode != InviteMode::Meet {
-        addresses.extend(store.remotes()?.into_iter().map(|(_, target)| target).filter(|t| cairn_relay::RelayUrl::parse(t).is_ok()).take(2));
+        addresses
+            .extend(store.remotes()?.into_iter().map(|(_, target)| target).filter(|t| cairn_relay::RelayUrl::parse(t).is_ok()).take(2));
     }
     let ticket = store.invite(role, request.uses.max(1), mode, addresses)?;
     let (text, observations) = (ticket.encode(), store.count()?);

@@ -154,7 +154,11 @@ pub(crate) fn status(node: &Node) -> Answered {
     for relay in &relays {
         for alarm in relay["alarms"].as_array().into_iter().flatten() {
             let said = alarm["message"].as_str().unwrap_or_default();
-            reply.warnings.push(format!("ALARM at `{}` since {}: {said}", relay["name"].as_str().unwrap_or_default(), alarm["at"].as_str().unwrap_or_default()));
+            reply.warnings.push(format!(
+                "ALARM at `{}` since {}: {said}",
+                relay["name"].as_str().unwrap_or_default(),
+                alarm["at"].as_str().unwrap_or_default()
+            ));
         }
     }
     reply.data["relays"] = json!(relays);

@@ -34,12 +34,13 @@ pub use epoch::{BOX_BYTES, Keyring, is_usable_key, mint, open_conveyed, open_epo
 pub use frontier::{Digest, Frontier, Tip, digest};
 pub use keys::{DeviceKeys, RecoveryWords, SecretSeed, Signature, verify};
 pub use mailbox::{
-    KeysChunk, Lack, MailKeys, Manifest, Pack, Piece, PlacedBatch, Shelf, same_ask, ask_key, box_for_readers, mailbox_handle, open_ask, open_control,
-    open_pack, open_readers, read_keys_chunk, seal_ask, seal_control, writer_tag,
+    KeysChunk, Lack, MailKeys, Manifest, Pack, Piece, PlacedBatch, Shelf, ask_key, box_for_readers, mailbox_handle, open_ask, open_control,
+    open_pack, open_readers, read_keys_chunk, same_ask, seal_ask, seal_control, writer_tag,
 };
 pub use passphrase::{PassphraseError, is_sealed_seed, open_seed, seal_seed};
 pub use receipt::{Receipt, ReceiptError, RelayHead};
 pub use relay::{
-    AccountProof, ProjectLabel, account_words, open_admin, open_own, relay_access, relay_admin, relay_knock, relay_log, seal_admin, seal_own,
+    AccountProof, ProjectLabel, account_words, open_admin, open_own, relay_access, relay_admin, relay_knock, relay_log, seal_admin,
+    seal_own,
 };
 pub use ticket::{Tells, Ticket, TicketError};

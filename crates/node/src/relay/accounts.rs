@@ -95,7 +95,9 @@ fn proof(user: &str, password: &str) -> Result<AccountProof, NodeError> {
 
 fn good(password: &str) -> Result<(), NodeError> {
     match password.chars().count() {
-        n if n < PASSWORD_CHARS => Err(NodeError::input(format!("a password of at least {PASSWORD_CHARS} characters is needed: three or four words do"))),
+        n if n < PASSWORD_CHARS => {
+            Err(NodeError::input(format!("a password of at least {PASSWORD_CHARS} characters is needed: three or four words do")))
+        }
         _ => Ok(()),
     }
 }
@@ -254,7 +256,8 @@ impl Home {
         let relay = self.relay(&parse(&account.relay)?)?;
         let mut there = relay.account(&account.token).map_err(from_relay)?;
         let rows = std::mem::take(&mut there.projects).into_iter();
-        let open = |row: ProjectRow| Listed { label: ProjectLabel::open(&account.key, &row.log.0, &row.label.0), account: account.clone(), row };
+        let open =
+            |row: ProjectRow| Listed { label: ProjectLabel::open(&account.key, &row.log.0, &row.label.0), account: account.clone(), row };
         Ok((there, rows.map(open).collect()))
     }
 
@@ -310,7 +313,10 @@ impl Home {
         let found = self.choose(choice)?;
         let (url, log): (RelayUrl, LogId) = (parse(&found.account.relay)?, found.row.log);
         self.online(|| self.relay(&url)?.unlabel(&found.account.token, log).map_err(from_relay))?;
-        Ok(Reply { data: json!({"project": found.label.map(|l| l.project().to_string()), "relay": found.account.relay}), ..Reply::default() })
+        Ok(Reply {
+            data: json!({"project": found.label.map(|l| l.project().to_string()), "relay": found.account.relay}),
+            ..Reply::default()
+        })
     }
 
     fn choose(&self, choice: &ProjectChoice) -> Result<Listed, NodeError> {
@@ -322,7 +328,9 @@ impl Home {
         let projects: std::collections::BTreeSet<_> = found.iter().filter_map(|l| l.label.as_ref().map(|l| l.project())).collect();
         match projects.len() {
             1 => Ok(found.remove(0)),
-            0 => Err(failed.pop().unwrap_or_else(|| NodeError::NotFound { what: format!("project `{typed}` among those of your accounts (`cairn relay projects`)") })),
+            0 => Err(failed.pop().unwrap_or_else(|| NodeError::NotFound {
+                what: format!("project `{typed}` among those of your accounts (`cairn relay projects`)"),
+            })),
             _ => Err(NodeError::Ambiguous { prefix: typed.to_owned() }),
         }
     }

@@ -17,7 +17,11 @@ use cairn_relay::{Network, Patience, Relay, RelayUrl};
 use serde_json::{Value, json};
 
 /// Does `work` with a relay, where it may block. For its operator; projects and accounts have their own ways.
-pub fn at_relay<T: Send>(url: &RelayUrl, network: &Network, work: impl FnOnce(&Relay) -> Result<T, NodeError> + Send) -> Result<T, NodeError> {
+pub fn at_relay<T: Send>(
+    url: &RelayUrl,
+    network: &Network,
+    work: impl FnOnce(&Relay) -> Result<T, NodeError> + Send,
+) -> Result<T, NodeError> {
     blocking(async {
         tokio::task::block_in_place(|| {
             let relay = Relay::new(url, network, Patience::default(), tokio::runtime::Handle::current()).map_err(relay_fault)?;

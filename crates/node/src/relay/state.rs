@@ -88,15 +88,18 @@ impl RelayState {
         let name = |n: &usize| witnesses.get(*n).map(|(d, _)| store.device_name(d)).unwrap_or_default();
         let (what, shown, now, device, message) = match alarm {
             Alarm::RolledBack { before, now } => {
-                let message = format!("the relay shows {} chunks and has shown {}: it was set back, or hides what it holds", now.seq, before.seq);
+                let message =
+                    format!("the relay shows {} chunks and has shown {}: it was set back, or hides what it holds", now.seq, before.seq);
                 ("rolled-back", before, *now, None, message)
             }
             Alarm::Changed { before, now } => {
-                let message = format!("the relay shows another past than it did: chunk {} and what came before it were changed", before.seq);
+                let message =
+                    format!("the relay shows another past than it did: chunk {} and what came before it were changed", before.seq);
                 ("changed", before, *now, None, message)
             }
             Alarm::Withheld { witness, there, here } => {
-                let message = format!("the relay showed {} {} chunks and shows {} here: it holds something back", name(witness), there.seq, here.seq);
+                let message =
+                    format!("the relay showed {} {} chunks and shows {} here: it holds something back", name(witness), there.seq, here.seq);
                 ("withheld", there, *here, Some(name(witness)), message)
             }
             Alarm::Forked { witness, there, here } => {

@@ -115,8 +115,7 @@ impl<'a> Visiting<'a> {
         let tag = relay_tag(url);
         let heads = store.heads_of_others()?.into_iter().filter(|(_, h)| h.relay == tag);
         let heads = heads.map(|(d, h)| (d, Head { seq: h.seq, hash: h.hash }));
-        let witnesses: Vec<(DeviceId, Head)> =
-            heads.filter(|(d, h)| before.compared.get(&d.to_string()) != Some(&h.to_string())).collect();
+        let witnesses: Vec<(DeviceId, Head)> = heads.filter(|(d, h)| before.compared.get(&d.to_string()) != Some(&h.to_string())).collect();
         let keys = ring(&store);
         let place = |key: &str| keys.access.iter().position(|seed| hex(&public_key(seed).0) == key);
         let token = before.session.as_ref().and_then(|(token, key)| Some((token.clone(), place(key)?)));
@@ -154,7 +153,10 @@ impl<'a> Visiting<'a> {
                 }
             }
         }
-        Err(Stopped::Relay(RelayError::Contradiction { url: self.url.to_string(), why: "it changes its mind about the keys of this project".into() }))
+        Err(Stopped::Relay(RelayError::Contradiction {
+            url: self.url.to_string(),
+            why: "it changes its mind about the keys of this project".into(),
+        }))
     }
 
     fn exchange(&mut self, setup: &ExchangeSetup, seen: &(dyn Fn(&Progress) + Sync)) -> Carried {
@@ -390,11 +392,17 @@ pub fn from_relay(e: RelayError) -> NodeError {
         RelayError::Newer { .. } => NodeError::Mismatch { message },
         RelayError::Contradiction { .. } => NodeError::Store { message },
         RelayError::Refused { problem, .. } => match problem.code {
-            Code::Password => NodeError::not_allowed(message, "look at the user name and the password; `cairn relay recover` takes the recovery words"),
+            Code::Password => {
+                NodeError::not_allowed(message, "look at the user name and the password; `cairn relay recover` takes the recovery words")
+            }
             Code::Session => NodeError::not_allowed(message, "log in: `cairn relay login URL`"),
             Code::RegistrationClosed => NodeError::not_allowed(message, "ask the operator for an account, or use another relay"),
-            Code::RegistrationCode => NodeError::not_allowed(message, "ask the operator for a code: `cairn relay register URL --code CODE`"),
-            Code::Blocked | Code::AccountNeeded | Code::Key | Code::Right => NodeError::not_allowed(message, "ask the operator of the relay"),
+            Code::RegistrationCode => {
+                NodeError::not_allowed(message, "ask the operator for a code: `cairn relay register URL --code CODE`")
+            }
+            Code::Blocked | Code::AccountNeeded | Code::Key | Code::Right => {
+                NodeError::not_allowed(message, "ask the operator of the relay")
+            }
             Code::Quota | Code::Full => NodeError::NoSpace { message },
             Code::NameTaken => NodeError::input(format!("{message}: choose another user name, or `cairn relay login` if it is yours")),
             Code::NotFound => NodeError::NotFound { what: "such thing at the relay".into() },

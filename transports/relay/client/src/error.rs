@@ -73,7 +73,7 @@ impl RelayError {
             RelayError::Contradiction { url, why } => MailboxError::Io(url, why),
             RelayError::Refused { url, problem } => match problem.code {
                 Code::Quota | Code::Full => MailboxError::Full(format!("{url} ({})", problem.title)),
-                Code::Rate | Code::Unavailable | Code::Changed => MailboxError::Busy(url),
+                Code::Rate | Code::Unavailable | Code::Changed | Code::Slow => MailboxError::Busy(url),
                 Code::Key | Code::Right | Code::Session => MailboxError::Locked(url),
                 _ => MailboxError::Refused(url, problem.title),
             },

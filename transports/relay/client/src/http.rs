@@ -1,8 +1,8 @@
 //! One relay over HTTP: requests that are tried again, answers that are told from a captive portal's.
 
 use crate::error::RelayError;
-use crate::url::RelayUrl;
 use crate::tls;
+use crate::url::RelayUrl;
 use bytes::Bytes;
 use cairn_relay_wire::{About, Code, MARK_HEADER, Problem, SESSION_HEADER, VERSION};
 use reqwest::header::{HeaderMap, HeaderValue};
@@ -124,12 +124,17 @@ impl Http {
         let response = request.send().await.map_err(|e| self.failed(&e))?;
         let status = response.status();
         if !response.headers().contains_key(MARK_HEADER) {
-            let portal = status.is_redirection() || response.headers().get("content-type").is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
+            let portal =
+                status.is_redirection() || response.headers().get("content-type").is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
             // A balancer without a node behind it says so without our mark.
             if matches!(status.as_u16(), 502..=504) {
                 return Err(RelayError::Unreached { url: self.name(), why: format!("what stands before it says {status}") });
             }
-            let why = if portal { "a web page came back: this network may want you to sign in first; open any page in a browser" } else { "it is no cairn relay" };
+            let why = if portal {
+                "a web page came back: this network may want you to sign in first; open any page in a browser"
+            } else {
+                "it is no cairn relay"
+            };
             return Err(RelayError::Elsewhere { url: self.name(), why: why.into() });
         }
         if status.is_success() {
@@ -184,7 +189,7 @@ impl Http {
             RelayError::Unreached { .. } => Some(jitter(doubled)),
             RelayError::Refused { problem, .. } => match (problem.code, problem.retry_after_s.map(Duration::from_secs)) {
                 (Code::Rate, Some(asked)) if asked <= LONGEST_ASKED => Some(asked.max(jitter(doubled))),
-                (Code::Unavailable, _) => Some(jitter(doubled)),
+                (Code::Unavailable | Code::Slow, _) => Some(jitter(doubled)),
                 _ => None,
             },
             _ => None,
@@ -244,7 +249,13 @@ impl Http {
     }
 
     /// A JSON answer.
-    pub async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, tokens: Tokens<'_>, payload: Payload) -> Result<T, RelayError> {
+    pub async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        tokens: Tokens<'_>,
+        payload: Payload,
+    ) -> Result<T, RelayError> {
         let mut tried = 0;
         loop {
             tried += 1;
@@ -288,4 +299,3 @@ pub(crate) fn is(e: &RelayError, code: Code) -> bool {
 pub(crate) fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
 }
-

@@ -364,7 +364,8 @@ impl RelayMailbox {
         }
         self.uploaded.extend(chunks.iter().map(|c| ChunkHash::of(c)));
         self.door.enter().await?;
-        let mut upload = Upload { path: self.door.path(""), headers: self.headers(), http: self.door.http.clone(), ask_first: self.resumed };
+        let mut upload =
+            Upload { path: self.door.path(""), headers: self.headers(), http: self.door.http.clone(), ask_first: self.resumed };
         self.sending = Some(self.runtime.spawn(async move { upload.run(chunks).await }));
         Ok(())
     }
@@ -547,7 +548,10 @@ impl Upload {
         let mut found = there.iter().filter(|t| **t).count() as u32;
         if !small.is_empty() {
             let body = Bytes::from(frames(small.into_iter().map(Vec::as_slice)));
-            let response = self.http.send_with(Method::POST, &format!("{}/chunks", self.path), self.headers.clone(), Payload::Bytes(FRAMES_TYPE, body)).await?;
+            let response = self
+                .http
+                .send_with(Method::POST, &format!("{}/chunks", self.path), self.headers.clone(), Payload::Bytes(FRAMES_TYPE, body))
+                .await?;
             let body = response.bytes().await.map_err(|e| self.http.broke_off(&e))?;
             found += serde_json::from_slice::<Uploaded>(&body).map_or(0, |u| u.there);
         }

@@ -68,7 +68,8 @@ impl Door {
 
     async fn open(&self, challenge: &Challenge, right: Right, seed: &[u8; 32]) -> Result<String, RelayError> {
         let claim = SessionClaim { audience: self.http.url.audience(), log: &self.keys.log, right, nonce: &challenge.nonce };
-        let asked = OpenSession { right, audience: claim.audience.to_owned(), nonce: challenge.nonce.clone(), signature: prove(seed, &claim) };
+        let asked =
+            OpenSession { right, audience: claim.audience.to_owned(), nonce: challenge.nonce.clone(), signature: prove(seed, &claim) };
         let opened: Session = self.http.json(Method::POST, &self.path("/session"), Tokens::default(), Payload::json(&asked)).await?;
         Ok(opened.token)
     }
@@ -84,7 +85,11 @@ impl Door {
         let (right, seed) = match place {
             Some(place) => (Right::Access, self.keys.access[place]),
             None if challenge.knock == public_key(&self.keys.knock) => (Right::Knock, self.keys.knock),
-            None => return Err(self.http.contradiction("the log of this project has a stranger's keys there; use another relay, or ask its operator to erase it")),
+            None => {
+                return Err(self.http.contradiction(
+                    "the log of this project has a stranger's keys there; use another relay, or ask its operator to erase it",
+                ));
+            }
         };
         self.token = Some(self.open(&challenge, right, &seed).await?);
         self.challenge = Some(challenge);
@@ -96,7 +101,8 @@ impl Door {
     /// Makes the log with these keys.
     pub async fn create(&mut self, admin: &[u8; 32], record: Vec<u8>, account: Option<&str>) -> Result<bool, RelayError> {
         let newest = self.keys.access.first().ok_or_else(|| self.http.contradiction("there is no read key to make its log with"))?;
-        let new = NewLog { access: public_key(newest), admin: public_key(admin), knock: public_key(&self.keys.knock), record: Sealed(record) };
+        let new =
+            NewLog { access: public_key(newest), admin: public_key(admin), knock: public_key(&self.keys.knock), record: Sealed(record) };
         let tokens = Tokens { session: None, account };
         let made: LogMade = self.http.json(Method::PUT, &self.path(""), tokens, Payload::json(&new)).await?;
         self.entered = None;
@@ -109,7 +115,13 @@ impl Door {
     }
 
     /// The same with more headers.
-    pub async fn ask_with(&mut self, method: Method, rest: &str, more: &[(&'static str, String)], payload: Payload) -> Result<Response, RelayError> {
+    pub async fn ask_with(
+        &mut self,
+        method: Method,
+        rest: &str,
+        more: &[(&'static str, String)],
+        payload: Payload,
+    ) -> Result<Response, RelayError> {
         let mut again = false;
         loop {
             self.enter().await?;

@@ -216,7 +216,9 @@ fn another_key_a_page_and_a_closed_port_are_told_apart() {
         use std::io::{Read, Write};
         let (mut stream, _) = page.accept().expect("accepts");
         stream.read(&mut [0; 4096]).expect("reads");
-        stream.write_all(b"HTTP/1.1 302 Found\r\nlocation: http://portal/\r\ncontent-type: text/html\r\ncontent-length: 0\r\n\r\n").expect("writes");
+        stream
+            .write_all(b"HTTP/1.1 302 Found\r\nlocation: http://portal/\r\ncontent-type: text/html\r\ncontent-length: 0\r\n\r\n")
+            .expect("writes");
     });
     let said = about(&format!("http://{at}")).expect_err("a portal").to_string();
     assert!(said.contains("sign in"), "{said}");

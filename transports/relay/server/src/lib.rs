@@ -4,11 +4,13 @@
 //! [`Service`] is one node over a [`Storage`] and [`Parts`]; [`serve`] answers on a listener. Nodes that share a storage serve the
 //! same logs. The interface is described by [`openapi`] and in `PROTOCOL.md` of the wire crate.
 
+pub mod conformance;
 mod embedded;
 mod http;
 mod listen;
 mod metrics;
 mod parts;
+mod postgres;
 mod rates;
 mod service;
 pub mod storage;
@@ -19,6 +21,7 @@ pub use embedded::Embedded;
 pub use http::openapi;
 pub use listen::{Transport, serve};
 pub use parts::Parts;
+pub use postgres::Postgres;
 pub use service::{Answered, Heard, Service, Settings};
 pub use storage::Storage;
 

@@ -31,6 +31,13 @@ fn engine(e: &ObjectError) -> StorageError {
     StorageError::Engine(e.to_string())
 }
 
+fn gone_is_fine(done: Result<(), ObjectError>) -> Result<(), StorageError> {
+    match done {
+        Ok(()) | Err(ObjectError::NotFound { .. }) => Ok(()),
+        Err(e) => Err(engine(&e)),
+    }
+}
+
 fn part(key: &PartKey) -> ObjectPath {
     ObjectPath::from(format!("parts/{}/{}", key.log, key.name))
 }
@@ -67,15 +74,32 @@ impl Parts {
         }
     }
 
-    /// Erases parts; those that are gone already are no error.
-    pub async fn erase(&self, keys: &[PartKey]) -> Result<(), StorageError> {
-        for key in keys {
-            match self.store.delete(&part(key)).await {
-                Ok(()) | Err(ObjectError::NotFound { .. }) => {}
-                Err(e) => return Err(engine(&e)),
-            }
+    /// Erases a part that was put before this time (seconds since 1970): a younger one may be about to be named.
+    pub async fn erase(&self, key: &PartKey, before: u64) -> Result<(), StorageError> {
+        match self.store.head(&part(key)).await {
+            Ok(meta) if meta.last_modified.timestamp() < before as i64 => gone_is_fine(self.store.delete(&part(key)).await),
+            Ok(_) | Err(ObjectError::NotFound { .. }) => Ok(()),
+            Err(e) => Err(engine(&e)),
         }
-        Ok(())
+    }
+
+    /// All parts that were put before this time: among them those that a crash left without a name.
+    pub async fn older_than(&self, before: u64) -> Result<Vec<PartKey>, StorageError> {
+        let root = ObjectPath::from("parts");
+        let all: Vec<_> = self.store.list(Some(&root)).try_collect().await.map_err(|e| engine(&e))?;
+        let key = |path: &ObjectPath| {
+            let mut words: Vec<String> = path.parts().map(|p| p.as_ref().to_owned()).collect();
+            let name = cairn_model::unhex(&words.pop()?).ok()?.try_into().ok()?;
+            Some(PartKey { log: words.pop()?.parse().ok()?, name: ChunkHash(name) })
+        };
+        Ok(all.iter().filter(|m| m.last_modified.timestamp() < before as i64).filter_map(|m| key(&m.location)).collect())
+    }
+
+    /// Bytes of all pieces of a log.
+    pub async fn piece_bytes(&self, log: LogId) -> Result<u64, StorageError> {
+        let folder = ObjectPath::from(format!("pieces/{log}"));
+        let all: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(|e| engine(&e))?;
+        Ok(all.iter().map(|m| m.size).sum())
     }
 
     /// Pieces of an upload that follow each other from its beginning: path and length, in order.
@@ -103,7 +127,7 @@ impl Parts {
     pub async fn add_piece(&self, log: LogId, name: &ChunkHash, offset: u64, bytes: Bytes) -> Result<u64, StorageError> {
         let end = offset + bytes.len() as u64;
         if end > limits::CHUNK_BYTES as u64 {
-            return Err(StorageError::Many("bytes in one chunk"));
+            return Err(StorageError::TooLarge);
         }
         let at = pieces(log, name).join(format!("{offset:08}"));
         self.store.put(&at, bytes.into()).await.map_err(|e| engine(&e))?;
@@ -116,7 +140,7 @@ impl Parts {
         let mut whole = Vec::new();
         for (at, len) in &row {
             if whole.len() as u64 + len > limits::CHUNK_BYTES as u64 {
-                return Err(StorageError::Many("bytes in one chunk"));
+                return Err(StorageError::TooLarge);
             }
             let piece = self.store.get(at).await.map_err(|e| engine(&e))?.bytes().await.map_err(|e| engine(&e))?;
             whole.extend(piece);
@@ -127,7 +151,7 @@ impl Parts {
     /// Forgets an upload in pieces.
     pub async fn forget_pieces(&self, log: LogId, name: &ChunkHash) -> Result<(), StorageError> {
         for (at, _) in self.in_row(log, name).await? {
-            self.store.delete(&at).await.map_err(|e| engine(&e))?;
+            gone_is_fine(self.store.delete(&at).await)?;
         }
         Ok(())
     }
@@ -138,7 +162,7 @@ impl Parts {
         let all: Vec<_> = self.store.list(Some(&root)).try_collect().await.map_err(|e| engine(&e))?;
         for meta in all {
             if meta.last_modified.timestamp() < before as i64 {
-                self.store.delete(&meta.location).await.map_err(|e| engine(&e))?;
+                gone_is_fine(self.store.delete(&meta.location).await)?;
             }
         }
         Ok(())

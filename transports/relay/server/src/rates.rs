@@ -1,7 +1,7 @@
 //! How often somebody may ask. Buckets are kept for those who asked lately, and for a bounded number of them.
 
 use crate::service::Settings;
-use cairn_relay_wire::{Code, LogId, Problem};
+use cairn_relay_wire::{Code, LogId, Problem, Right};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use std::hash::Hash;
@@ -16,10 +16,12 @@ const BURST: u32 = 4;
 pub(crate) struct Rates {
     clock: DefaultClock,
     addresses: DefaultKeyedRateLimiter<IpAddr>,
-    logs: DefaultKeyedRateLimiter<LogId>,
+    logs: DefaultKeyedRateLimiter<(LogId, u8)>,
     login_addresses: DefaultKeyedRateLimiter<IpAddr>,
     users: DefaultKeyedRateLimiter<String>,
     doorsteps: DefaultKeyedRateLimiter<LogId>,
+    inboxes: DefaultKeyedRateLimiter<(LogId, IpAddr)>,
+    creators: DefaultKeyedRateLimiter<IpAddr>,
 }
 
 fn a_second(count: u32) -> Quota {
@@ -32,7 +34,7 @@ fn a_minute(count: u32) -> Quota {
 }
 
 /// One household has a whole /64.
-fn bucket(address: IpAddr) -> IpAddr {
+pub(crate) fn bucket(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
             Some(v4) => v4.into(),
@@ -50,7 +52,9 @@ impl Rates {
             logs: RateLimiter::keyed(a_second(settings.rate)),
             login_addresses: RateLimiter::keyed(a_minute(settings.logins)),
             users: RateLimiter::keyed(a_minute(settings.logins)),
-            doorsteps: RateLimiter::keyed(a_minute(settings.logins)),
+            doorsteps: RateLimiter::keyed(a_second(settings.rate / 10)),
+            inboxes: RateLimiter::keyed(a_minute(settings.logins)),
+            creators: RateLimiter::keyed(a_minute(settings.logins.saturating_mul(4))),
         }
     }
 
@@ -71,9 +75,18 @@ impl Rates {
         self.check(&self.addresses, &bucket(address))
     }
 
-    /// One on a log.
-    pub fn log(&self, log: LogId) -> Result<(), Problem> {
-        self.check(&self.logs, &log)
+    /// One on a log, by who may do this much. Those at the doorstep have a small share of their own: whoever knows the project may
+    /// stand there.
+    pub fn log(&self, log: LogId, right: Right) -> Result<(), Problem> {
+        match right {
+            Right::Knock => self.check(&self.doorsteps, &log),
+            _ => self.check(&self.logs, &(log, right.number())),
+        }
+    }
+
+    /// A new log.
+    pub fn create(&self, address: IpAddr) -> Result<(), Problem> {
+        self.check(&self.creators, &bucket(address))
     }
 
     /// One that tries a password or makes an account.
@@ -83,7 +96,7 @@ impl Rates {
     }
 
     /// One that leaves a request to enter.
-    pub fn doorstep(&self, log: LogId) -> Result<(), Problem> {
-        self.check(&self.doorsteps, &log)
+    pub fn ask(&self, log: LogId, address: IpAddr) -> Result<(), Problem> {
+        self.check(&self.inboxes, &(log, bucket(address)))
     }
 }

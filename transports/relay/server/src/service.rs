@@ -6,7 +6,7 @@ use crate::rates::Rates;
 use crate::storage::{Allowance, PartKey, Storage, StorageError};
 use crate::token::Mint;
 use cairn_relay_wire::{Accounts, LogId, Registration, limits};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -76,7 +76,7 @@ impl Hub {
         if sender.is_closed() {
             heads.remove(&log);
         } else {
-            sender.send_if_modified(|now| std::mem::replace(now, seq.max(*now)) < seq);
+            sender.send_modify(|now| *now = seq);
         }
     }
 
@@ -114,9 +114,10 @@ pub struct Service {
     pub(crate) rates: Rates,
     pub(crate) metrics: Metrics,
     pub(crate) heard: Option<Heard>,
-    /// Challenges that were answered, until they end: each opens one session.
-    answered: Mutex<BTreeMap<u64, std::collections::BTreeSet<String>>>,
 }
+
+/// Parts younger than this are never erased.
+const YOUNG_S: u64 = 86_400;
 
 /// Seconds since 1970 by this machine's clock.
 pub(crate) fn now() -> u64 {
@@ -131,7 +132,7 @@ impl Service {
         let of = hub.clone();
         storage.listen(Box::new(move |log, seq| of.heard(log, seq)));
         let rates = Rates::new(&settings);
-        Ok(Arc::new(Self { settings, storage, parts, mint, hub, rates, metrics: Metrics::default(), heard, answered: Mutex::default() }))
+        Ok(Arc::new(Self { settings, storage, parts, mint, hub, rates, metrics: Metrics::default(), heard }))
     }
 
     pub(crate) fn allowance(&self) -> Allowance {
@@ -143,11 +144,10 @@ impl Service {
         }
     }
 
-    /// `false` if this challenge was answered before.
-    pub(crate) fn answer_once(&self, nonce: &str, until: u64, now: u64) -> bool {
-        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        *answered = answered.split_off(&now);
-        answered.entry(until).or_default().insert(nonce.to_owned())
+    /// A log grew here: whoever listens is woken, at the other nodes too.
+    pub(crate) fn grew(&self, log: LogId, seq: u64) {
+        self.hub.heard(log, seq);
+        self.storage.tell(log, seq);
     }
 
     /// Erases what was trimmed or uploaded long enough ago.
@@ -165,14 +165,17 @@ impl Service {
             }
         }
         self.parts.sweep_pieces(staged).await?;
+        let lost = self.parts.older_than(now.saturating_sub(YOUNG_S)).await?;
+        self.erase(&lost).await?;
         Ok(erased)
     }
 
-    /// Parts that nothing names: one that was uploaded again since is left.
+    /// Erases parts that nothing names. Young ones are left: they may be about to be named, and a later sweep finds them.
     pub(crate) async fn erase(&self, parts: &[PartKey]) -> Result<(), StorageError> {
+        let before = now().saturating_sub(YOUNG_S);
         for key in parts {
-            if self.storage.has(key.log, vec![key.name.short()]).await?[0] == crate::storage::Presence::Absent {
-                self.parts.erase(std::slice::from_ref(key)).await?;
+            if !self.storage.names(key.log, key.name).await? {
+                self.parts.erase(key, before).await?;
             }
         }
         Ok(())

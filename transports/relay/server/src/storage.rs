@@ -1,10 +1,11 @@
-//! What a relay keeps, as a trait: any engine that keeps it passes the suite in `tests/storage.rs`. Every call is one durable
+//! What a relay keeps, as a trait: any engine that keeps it passes [`crate::conformance::storage_suite`]. Every call is one durable
 //! transaction or none; times are seconds since 1970, handed in.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_model::ChunkHash;
-use cairn_relay_wire::{Head, IndexRow, Keys, LogId, NewLog, Trimmed, Uploaded};
+use cairn_relay_wire::{Head, IndexRow, Keys, LogId, NewLog, Trimmed, Uploaded, Usage};
+use std::collections::HashSet;
 
 /// Names an account inside the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -182,6 +183,12 @@ pub enum StorageError {
     /// The disk is full.
     #[error("the relay's disk is full")]
     Full,
+    /// What is kept of this does not read.
+    #[error("damaged at the relay: {0}")]
+    Damaged(String),
+    /// Larger than a chunk may be.
+    #[error("larger than a chunk may be")]
+    TooLarge,
     /// The engine failed or is not there; what was asked may be asked again.
     #[error("the relay's storage does not answer: {0}")]
     Engine(String),
@@ -210,6 +217,45 @@ impl Allowance {
     }
 }
 
+/// What counts against a quota, and the quota of its own that who pays has (0: the default).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Payer {
+    pub used: u64,
+    pub own_quota: u64,
+}
+
+/// Those of `chunks` that are not in the log, each once, if they may be: the rule that all engines share.
+pub(crate) fn lacking<'a>(
+    row: &LogRow,
+    payer: Payer,
+    chunks: &'a [Incoming],
+    allowed: &Allowance,
+    mut here: impl FnMut(&ChunkHash) -> Result<Presence, StorageError>,
+) -> Result<Vec<&'a Incoming>, StorageError> {
+    let mut total = payer.used + row.staged;
+    let (mut staged, mut asks) = (row.staged, row.asks);
+    let (mut new, mut seen) = (Vec::new(), HashSet::new());
+    for chunk in chunks {
+        if here(&chunk.name)? != Presence::Absent || !seen.insert(chunk.name) {
+            continue;
+        }
+        let bytes = u64::from(chunk.bytes);
+        allowed.fits(total, bytes, chunk.kind, payer.own_quota)?;
+        (total, staged) = (total + bytes, staged + bytes);
+        if chunk.kind == ASK_KIND {
+            asks += bytes;
+        }
+        if staged > allowed.staged && !is_vital(chunk.kind) {
+            return Err(StorageError::Many("uploads that were not committed"));
+        }
+        if asks > allowed.asks && chunk.kind == ASK_KIND {
+            return Err(StorageError::Many("requests to enter"));
+        }
+        new.push(chunk);
+    }
+    Ok(new)
+}
+
 /// What a relay keeps.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
@@ -217,6 +263,8 @@ pub trait Storage: Send + Sync + 'static {
     async fn secret(&self) -> Result<[u8; 32], StorageError>;
     /// Answers if it can read and write.
     async fn healthy(&self) -> Result<(), StorageError>;
+    /// `false` if this challenge (its hash) was answered before, at any node. It is remembered until it ends.
+    async fn answer_once(&self, challenge: [u8; 32], until: u64, now: u64) -> Result<bool, StorageError>;
 
     /// Makes a log. `false` if it is there with just these keys.
     async fn create_log(&self, log: LogId, new: NewLog, account: Option<AccountId>, now: u64) -> Result<bool, StorageError>;
@@ -239,6 +287,10 @@ pub trait Storage: Send + Sync + 'static {
     async fn index(&self, log: LogId, after: u64, limit: usize, about: bool) -> Result<Vec<IndexRow>, StorageError>;
     /// A chunk that is in the log and not trimmed.
     async fn find(&self, log: LogId, name: ChunkHash) -> Result<Option<(Found, u8)>, StorageError>;
+    /// `true` if something here still needs the bytes of this name, listed, trimmed or uploaded.
+    async fn names(&self, log: LogId, name: ChunkHash) -> Result<bool, StorageError>;
+    /// Bytes that ordinary chunks may still take in a log.
+    async fn room(&self, log: LogId, allowed: Allowance) -> Result<u64, StorageError>;
     /// Hides chunks, or shows them again.
     async fn trim(&self, log: LogId, names: Vec<ChunkHash>, undo: bool, now: u64) -> Result<Trimmed, StorageError>;
     /// Erases some of what was trimmed or uploaded before these times.
@@ -265,6 +317,8 @@ pub trait Storage: Send + Sync + 'static {
 
     /// One more code for a new account, by its hash.
     async fn add_code(&self, code: [u8; 32]) -> Result<(), StorageError>;
+    /// Sums over everything.
+    async fn usage(&self) -> Result<Usage, StorageError>;
     /// All accounts, by user name.
     async fn accounts(&self) -> Result<Vec<AccountRow>, StorageError>;
     /// All logs.
@@ -279,7 +333,14 @@ pub trait Storage: Send + Sync + 'static {
     async fn delete_log(&self, log: LogId) -> Result<Vec<PartKey>, StorageError>;
 
     /// Calls `heard` with every log that grew at another node, for as long as the storage lives.
-    fn listen(&self, heard: Box<dyn Fn(LogId, u64) + Send + Sync>) {
+    fn listen(&self, heard: Heard) {
         drop(heard);
     }
+    /// Tells the other nodes that a log grew. Only a hint: it may get lost.
+    fn tell(&self, log: LogId, seq: u64) {
+        let _ = (log, seq);
+    }
 }
+
+/// Is told of a log that grew.
+pub type Heard = Box<dyn Fn(LogId, u64) + Send + Sync>;

@@ -12,8 +12,8 @@ const NONCE: &str = "cairn relay nonce v1";
 pub(crate) struct Claim {
     pub log: LogId,
     pub right: Right,
-    /// Version of the log's keys it was opened under.
-    pub version: u32,
+    /// The log's keys it was opened under, in a word.
+    pub keys: u32,
     /// Seconds since 1970.
     pub until: u64,
 }
@@ -52,18 +52,19 @@ impl Mint {
     }
 
     pub fn session(&self, claim: &Claim) -> String {
-        let body = [&claim.log.0[..], &[claim.right.number()], &claim.version.to_le_bytes(), &claim.until.to_le_bytes()].concat();
+        let body = [&claim.log.0[..], &[claim.right.number()], &claim.keys.to_le_bytes(), &claim.until.to_le_bytes()].concat();
         self.sign(SESSION, body)
     }
 
     /// What a token says, if it is ours and has not ended.
     pub fn read_session(&self, text: &str, now: u64) -> Option<Claim> {
         let body: [u8; 29] = self.check(SESSION, text)?.try_into().ok()?;
-        let (mut log, mut version, mut until) = ([0; 16], [0; 4], [0; 8]);
+        let (mut log, mut keys, mut until) = ([0; 16], [0; 4], [0; 8]);
         log.copy_from_slice(&body[..16]);
-        version.copy_from_slice(&body[17..21]);
+        keys.copy_from_slice(&body[17..21]);
         until.copy_from_slice(&body[21..]);
-        let claim = Claim { log: LogId(log), right: Right::of(body[16])?, version: u32::from_le_bytes(version), until: u64::from_le_bytes(until) };
+        let claim =
+            Claim { log: LogId(log), right: Right::of(body[16])?, keys: u32::from_le_bytes(keys), until: u64::from_le_bytes(until) };
         (claim.until > now).then_some(claim)
     }
 
@@ -90,7 +91,7 @@ mod tests {
     #[test]
     fn tokens_end_belong_to_one_relay_and_cannot_be_changed() {
         let mint = Mint::new([1; 32]);
-        let claim = Claim { log: LogId([2; 16]), right: Right::Access, version: 3, until: 100 };
+        let claim = Claim { log: LogId([2; 16]), right: Right::Access, keys: 3, until: 100 };
         let token = mint.session(&claim);
         assert_eq!(mint.read_session(&token, 99), Some(claim));
         assert_eq!(mint.read_session(&token, 100), None, "it ended");

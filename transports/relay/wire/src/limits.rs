@@ -36,6 +36,10 @@ pub const STAGED_S: u64 = 7 * 86_400;
 pub const RECORD_BYTES: usize = 64 << 10;
 /// Bytes of a sealed label of a project: its name and a ticket.
 pub const LABEL_BYTES: usize = 32 << 10;
+/// Bytes of all labels of an account: what its list of projects costs to answer.
+pub const LABELS_BYTES: usize = 4 << 20;
+/// Bytes of pieces of uploads that one log keeps.
+pub const PIECES_BYTES: u64 = 64 << 20;
 /// Bytes of the sealed key of an account, each of its two copies.
 pub const WRAPPED_BYTES: usize = 256;
 /// Bytes of a chunk that the database keeps itself; a larger one is a file (or an object): batches are below, packs may be above.

@@ -47,6 +47,28 @@ pub enum Code {
     Unavailable,
     /// The path takes other methods.
     Method,
+    /// The request came too slowly, or broke off: try again.
+    Slow,
+}
+
+impl Code {
+    /// What a status means that comes without a body.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            401 => Code::Session,
+            403 => Code::Key,
+            404 => Code::NotFound,
+            405 => Code::Method,
+            408 => Code::Slow,
+            409 => Code::Changed,
+            413 => Code::TooLarge,
+            415 => Code::MediaType,
+            429 => Code::Rate,
+            507 => Code::Quota,
+            400..500 => Code::Malformed,
+            _ => Code::Unavailable,
+        }
+    }
 }
 
 impl Code {
@@ -55,14 +77,10 @@ impl Code {
         match self {
             Code::Malformed => 400,
             Code::Session | Code::Password => 401,
-            Code::Key
-            | Code::Right
-            | Code::RegistrationCode
-            | Code::RegistrationClosed
-            | Code::AccountNeeded
-            | Code::Blocked => 403,
+            Code::Key | Code::Right | Code::RegistrationCode | Code::RegistrationClosed | Code::AccountNeeded | Code::Blocked => 403,
             Code::NotFound => 404,
             Code::Method => 405,
+            Code::Slow => 408,
             Code::Exists | Code::Changed | Code::NameTaken => 409,
             Code::TooLarge => 413,
             Code::MediaType => 415,

@@ -137,8 +137,14 @@ pub(super) fn set_label(t: &mut Tables<'_>, id: AccountId, log: LogId, label: Op
         return Err(StorageError::NoLog);
     }
     let (from, to) = labels_of(id);
-    let known = t.labels.get(&at).map_err(engine)?.is_some();
-    if !known && t.labels.range::<&[u8; 32]>(&from..=&to).map_err(engine)?.count() >= limits::PROJECTS {
+    let (mut count, mut bytes) = (0, label.len());
+    for entry in t.labels.range::<&[u8; 32]>(&from..=&to).map_err(engine)? {
+        let (other, kept) = entry.map_err(engine)?;
+        if *other.value() != at {
+            (count, bytes) = (count + 1, bytes + kept.value().len());
+        }
+    }
+    if count >= limits::PROJECTS || bytes > limits::LABELS_BYTES {
         return Err(StorageError::Many("projects"));
     }
     t.labels.insert(&at, label).map(drop).map_err(engine)

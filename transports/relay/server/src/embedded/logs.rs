@@ -1,16 +1,15 @@
 //! Logs: making, appending, reading, trimming.
 
 use super::rows::{NameRow, PlaceRow, decode_account, decode_log, encode_account, encode_log};
-use super::tables::{ABOUT, DATA, LOGS, NAMES, Tables, bytes_of, engine, key, read};
+use super::tables::{ABOUT, ACCOUNTS, DATA, LOGS, NAMES, Tables, bytes_of, engine, key, read};
 use super::{place, places};
 use crate::storage::{
-    ASK_KIND, AccountId, Allowance, Commit, Found, Incoming, LogRow, PartKey, Presence, StorageError, Swept, is_about,
+    ASK_KIND, AccountId, Allowance, Commit, Found, Incoming, LogRow, PartKey, Payer, Presence, StorageError, Swept, is_about, lacking,
 };
 use bytes::Bytes;
 use cairn_model::ChunkHash;
-use cairn_relay_wire::{Head, IndexRow, Keys, LogId, NewLog, Trimmed, Uploaded};
-use redb::{ReadTransaction, ReadableTable};
-use std::collections::BTreeSet;
+use cairn_relay_wire::{Head, IndexRow, Keys, LogId, NewLog, Trimmed, Uploaded, Usage};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 
 /// Chunks erased in one transaction: nobody waits long behind it.
 const SWEPT: usize = 512;
@@ -100,51 +99,34 @@ pub(super) fn set_keys(t: &mut Tables<'_>, log: LogId, keys: &Keys) -> Result<u3
     Ok(row.version)
 }
 
-/// Bytes that count against the quota, and the quota of its own that who pays has.
-fn used(t: &Tables<'_>, row: &LogRow) -> Result<(u64, u64), StorageError> {
-    let Some(id) = row.account else { return Ok((row.bytes, 0)) };
+/// Who pays for a log, if they may add to it.
+fn payer(t: &Tables<'_>, row: &LogRow) -> Result<Payer, StorageError> {
+    let Some(id) = row.account else { return Ok(Payer { used: row.bytes, own_quota: 0 }) };
     let kept = bytes_of(&t.accounts, &id.0)?.ok_or(StorageError::NoAccount)?;
     let payer = decode_account(id.0, &kept)?;
-    if payer.blocked { Err(StorageError::Blocked) } else { Ok((payer.bytes, payer.quota)) }
+    if payer.blocked { Err(StorageError::Blocked) } else { Ok(Payer { used: payer.bytes, own_quota: payer.quota }) }
 }
 
-/// What of `chunks` is not here, if it may be.
-fn lacking<'a>(t: &Tables<'_>, log: LogId, row: &LogRow, chunks: &'a [Incoming], allowed: &Allowance) -> Result<Vec<&'a Incoming>, StorageError> {
-    let (mut total, own_quota) = used(t, row)?;
-    total += row.staged;
-    let (mut staged, mut asks) = (row.staged, row.asks);
-    let (mut new, mut seen) = (Vec::new(), BTreeSet::new());
-    for chunk in chunks {
-        let here = name_row(t, log, &chunk.name)?;
-        let gone = match here {
-            Some(r) if r.seq > 0 => place(&t.index, log, r.seq)?.is_none_or(|p| p.trimmed > 0),
-            Some(_) => false,
-            None => true,
-        };
-        if !gone || !seen.insert(chunk.name) {
-            continue;
-        }
-        let bytes = u64::from(chunk.bytes);
-        allowed.fits(total, bytes, chunk.kind, own_quota)?;
-        (total, staged) = (total + bytes, staged + bytes);
-        if chunk.kind == ASK_KIND {
-            asks += bytes;
-        }
-        if staged > allowed.staged {
-            return Err(StorageError::Many("uploads that were not committed"));
-        }
-        if asks > allowed.asks && chunk.kind == ASK_KIND {
-            return Err(StorageError::Many("requests to enter"));
-        }
-        new.push(chunk);
-    }
-    Ok(new)
+fn presence(t: &Tables<'_>, log: LogId, name: &ChunkHash) -> Result<Presence, StorageError> {
+    Ok(match name_row(t, log, name)? {
+        None => Presence::Absent,
+        Some(r) if r.seq == 0 => Presence::Staged,
+        Some(r) if place(&t.index, log, r.seq)?.is_none_or(|p| p.trimmed > 0) => Presence::Absent,
+        Some(_) => Presence::There,
+    })
+}
+
+/// The number of the next bytes: never one that was used before, whatever was erased since.
+fn next_data(t: &Tables<'_>) -> Result<u64, StorageError> {
+    let kept = bytes_of(&t.meta, "next data")?;
+    Ok(kept.and_then(|b| <[u8; 8]>::try_from(b).ok()).map_or(1, u64::from_le_bytes))
 }
 
 pub(super) fn upload(t: &mut Tables<'_>, log: LogId, chunks: &[Incoming], allowed: &Allowance, now: u64) -> Result<Uploaded, StorageError> {
     let mut row = open_log(t, log)?;
-    let new = lacking(t, log, &row, chunks, allowed)?;
-    let mut next = t.data.last().map_err(engine)?.map_or(1, |(k, _)| k.value() + 1);
+    let new = lacking(&row, payer(t, &row)?, chunks, allowed, |name| presence(t, log, name))?;
+    let first = next_data(t)?;
+    let mut next = first;
     for chunk in &new {
         let mut data = 0;
         if let Some(bytes) = &chunk.inline {
@@ -152,10 +134,15 @@ pub(super) fn upload(t: &mut Tables<'_>, log: LogId, chunks: &[Incoming], allowe
             t.data.insert(data, &bytes[..]).map_err(engine)?;
             next += 1;
         }
-        let name = NameRow { rest: rest(&chunk.name), seq: 0, data, bytes: chunk.bytes, kind: chunk.kind, at: now };
+        // One that was trimmed can be brought back, should this never be committed.
+        let old = name_row(t, log, &chunk.name)?.map_or(0, |r| r.seq);
+        let name = NameRow { rest: rest(&chunk.name), seq: 0, data, bytes: chunk.bytes, kind: chunk.kind, at: now, old };
         t.names.insert(&name_key(log, &chunk.name), name.encode().as_slice()).map_err(engine)?;
         t.staged.insert(&staged_key(now, log, &chunk.name), ()).map_err(engine)?;
         row.staged += u64::from(chunk.bytes);
+    }
+    if next > first {
+        t.meta.insert("next data", &next.to_le_bytes()[..]).map_err(engine)?;
     }
     if !new.is_empty() {
         put(t, log, &row)?;
@@ -163,12 +150,21 @@ pub(super) fn upload(t: &mut Tables<'_>, log: LogId, chunks: &[Incoming], allowe
     Ok(Uploaded { stored: new.len() as u32, there: (chunks.len() - new.len()) as u32 })
 }
 
-pub(super) fn commit(t: &mut Tables<'_>, log: LogId, names: &[ChunkHash], now: u64) -> Result<Commit, StorageError> {
+pub(super) fn commit(t: &mut Tables<'_>, log: LogId, names: &[ChunkHash], allowed: &Allowance, now: u64) -> Result<Commit, StorageError> {
     let mut row = open_log(t, log)?;
-    used(t, &row)?;
+    let Payer { used: mut total, own_quota } = payer(t, &row)?;
     let mut here = Vec::with_capacity(names.len());
     for name in names {
-        here.push(name_row(t, log, name)?.ok_or(StorageError::NotUploaded(*name))?);
+        let seen = name_row(t, log, name)?.ok_or(StorageError::NotUploaded(*name))?;
+        if seen.seq > 0 && place(&t.index, log, seen.seq)?.is_none_or(|p| p.trimmed > 0) {
+            return Err(StorageError::NotUploaded(*name));
+        }
+        // A name that was given twice counts twice here: a commit near the quota may be refused for it.
+        if seen.seq == 0 {
+            allowed.fits(total, u64::from(seen.bytes), seen.kind, own_quota)?;
+            total += u64::from(seen.bytes);
+        }
+        here.push(seen);
     }
     let (mut places, mut appended, mut bytes) = (Vec::with_capacity(names.len()), 0, 0);
     for (name, seen) in names.iter().zip(here) {
@@ -182,7 +178,7 @@ pub(super) fn commit(t: &mut Tables<'_>, log: LogId, names: &[ChunkHash], now: u
         let seq = row.head.seq;
         let placed = PlaceRow { name: *name, bytes: seen.bytes, kind: seen.kind, erased: false, data: seen.data, trimmed: 0 };
         t.index.insert(&at(log, seq), placed.encode().as_slice()).map_err(engine)?;
-        t.names.insert(&name_key(log, name), NameRow { seq, ..seen }.encode().as_slice()).map_err(engine)?;
+        t.names.insert(&name_key(log, name), NameRow { seq, old: 0, ..seen }.encode().as_slice()).map_err(engine)?;
         t.staged.remove(&staged_key(seen.at, log, name)).map_err(engine)?;
         if is_about(seen.kind) {
             t.about.insert(&at(log, seq), ()).map_err(engine)?;
@@ -226,6 +222,26 @@ pub(super) fn has(tx: &ReadTransaction, log: LogId, names: &[[u8; 16]]) -> Resul
     names.iter().map(one).collect()
 }
 
+pub(super) fn names(tx: &ReadTransaction, log: LogId, name: &ChunkHash) -> Result<bool, StorageError> {
+    let row = bytes_of(&read(tx, NAMES)?, &name_key(log, name))?.map(|b| NameRow::decode(&b)).transpose()?;
+    let Some(row) = row.filter(|r| r.rest == rest(name)) else { return Ok(false) };
+    let table = places(tx)?;
+    let needed = |seq: u64| -> Result<bool, StorageError> { Ok(seq > 0 && place(&table, log, seq)?.is_some_and(|p| !p.erased)) };
+    Ok(row.seq == 0 || needed(row.seq)? || needed(row.old)?)
+}
+
+pub(super) fn room(tx: &ReadTransaction, log: LogId, allowed: &Allowance) -> Result<u64, StorageError> {
+    let row = bytes_of(&read(tx, LOGS)?, &log.0)?.ok_or(StorageError::NoLog)?;
+    let row = decode_log(&row)?;
+    let payer = match row.account {
+        Some(id) => bytes_of(&read(tx, ACCOUNTS)?, &id.0)?.map(|b| decode_account(id.0, &b)).transpose()?,
+        None => None,
+    };
+    let (used, quota) = payer.map_or((row.bytes, 0), |p| (p.bytes, p.quota));
+    let quota = if quota == 0 { allowed.quota } else { quota };
+    Ok(quota.saturating_sub(used + row.staged))
+}
+
 pub(super) fn index(tx: &ReadTransaction, log: LogId, after: u64, limit: usize, about: bool) -> Result<Vec<IndexRow>, StorageError> {
     let table = places(tx)?;
     let (from, to) = (at(log, after.saturating_add(1)), at(log, u64::MAX));
@@ -258,7 +274,9 @@ pub(super) fn find(tx: &ReadTransaction, log: LogId, name: ChunkHash) -> Result<
     let Some(placed) = place(&places(tx)?, log, row.seq)?.filter(|p| p.trimmed == 0) else { return Ok(None) };
     let inline = match placed.data {
         0 => None,
-        data => Some(Bytes::from(bytes_of(&read(tx, DATA)?, data)?.ok_or_else(|| StorageError::Engine("bytes of a chunk are gone".into()))?)),
+        data => {
+            Some(Bytes::from(bytes_of(&read(tx, DATA)?, data)?.ok_or_else(|| StorageError::Engine("bytes of a chunk are gone".into()))?))
+        }
     };
     Ok(Some((Found { bytes: placed.bytes, inline }, placed.kind)))
 }
@@ -285,11 +303,9 @@ pub(super) fn trim(t: &mut Tables<'_>, log: LogId, names: &[ChunkHash], undo: bo
         }
     }
     if chunks > 0 {
-        let signed = if undo { bytes as i64 } else { -(bytes as i64) };
+        // Bytes count until they are erased: else trimming and filling again would hold any amount.
         row.chunks = row.chunks.saturating_add_signed(if undo { i64::from(chunks) } else { -i64::from(chunks) });
-        row.bytes = row.bytes.saturating_add_signed(signed);
         put(t, log, &row)?;
-        charge(t, &row, signed)?;
     }
     Ok(Trimmed { chunks, bytes })
 }
@@ -314,9 +330,13 @@ pub(super) fn sweep(t: &mut Tables<'_>, trimmed_before: u64, staged_before: u64)
         } else if !again {
             swept.parts.push(PartKey { log, name: placed.name });
         }
-        placed.erased = true;
+        (placed.erased, placed.data) = (true, 0);
         t.index.insert(&at(log, seq), placed.encode().as_slice()).map_err(engine)?;
         swept.chunks += 1;
+        let mut of = get(t, log)?;
+        of.bytes = of.bytes.saturating_sub(u64::from(placed.bytes));
+        put(t, log, &of)?;
+        charge(t, &of, -i64::from(placed.bytes))?;
     }
     let mut end = [0; 56];
     end[..8].copy_from_slice(&staged_before.to_be_bytes());
@@ -342,10 +362,18 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
 /// Erases one upload that was never committed.
 fn forget_upload(t: &mut Tables<'_>, log: LogId, name: &ChunkHash, swept: &mut Swept) -> Result<(), StorageError> {
     let Some(seen) = name_row(t, log, name)?.filter(|r| r.seq == 0) else { return Ok(()) };
-    t.names.remove(&name_key(log, name)).map_err(engine)?;
-    match seen.data {
-        0 => swept.parts.push(PartKey { log, name: *name }),
-        data => drop(t.data.remove(data).map_err(engine)?),
+    match (seen.data, seen.old) {
+        (0, 0) => swept.parts.push(PartKey { log, name: *name }),
+        (0, _) => {}
+        (data, _) => drop(t.data.remove(data).map_err(engine)?),
+    }
+    let before = if seen.old > 0 { place(&t.index, log, seen.old)?.filter(|p| !p.erased) } else { None };
+    match before {
+        Some(p) => {
+            let back = NameRow { rest: rest(name), seq: seen.old, data: p.data, bytes: p.bytes, kind: p.kind, at: 0, old: 0 };
+            t.names.insert(&name_key(log, name), back.encode().as_slice()).map_err(engine)?;
+        }
+        None => drop(t.names.remove(&name_key(log, name)).map_err(engine)?),
     }
     swept.chunks += 1;
     if let Ok(mut row) = get(t, log) {
@@ -364,6 +392,15 @@ pub(super) fn all(tx: &ReadTransaction) -> Result<Vec<(LogId, LogRow)>, StorageE
     Ok(out)
 }
 
+pub(super) fn usage(tx: &ReadTransaction) -> Result<Usage, StorageError> {
+    let mut sums = Usage { accounts: read(tx, ACCOUNTS)?.len().map_err(engine)?, ..Usage::default() };
+    for entry in read(tx, LOGS)?.iter().map_err(engine)? {
+        let row = decode_log(entry.map_err(engine)?.1.value())?;
+        (sums.logs, sums.chunks, sums.bytes) = (sums.logs + 1, sums.chunks + row.chunks, sums.bytes + row.bytes);
+    }
+    Ok(sums)
+}
+
 pub(super) fn block(t: &mut Tables<'_>, log: LogId, blocked: bool) -> Result<(), StorageError> {
     let mut row = get(t, log)?;
     row.blocked = blocked;
@@ -377,6 +414,7 @@ pub(super) fn delete(t: &mut Tables<'_>, log: LogId) -> Result<Vec<PartKey>, Sto
     for entry in t.index.range::<&[u8; 24]>(&from..=&to).map_err(engine)? {
         let placed = PlaceRow::decode(entry.map_err(engine)?.1.value())?;
         match placed.data {
+            0 if placed.erased => {}
             0 => parts.push(PartKey { log, name: placed.name }),
             number => data.push(number),
         }

@@ -6,25 +6,27 @@ mod rows;
 mod tables;
 mod writer;
 
-use crate::storage::{
-    AccountId, AccountRow, Allowance, Commit, Found, Incoming, LogRow, PartKey, Presence, Storage, StorageError, Swept,
-};
+use crate::storage::{AccountId, AccountRow, Allowance, Commit, Found, Incoming, LogRow, PartKey, Presence, Storage, StorageError, Swept};
 use async_trait::async_trait;
 use cairn_model::ChunkHash;
-use cairn_relay_wire::{IndexRow, Keys, LogId, NewLog, Trimmed, Uploaded};
+use cairn_relay_wire::{IndexRow, Keys, LogId, NewLog, Trimmed, Uploaded, Usage};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use tables::{INDEX, LOGS, META, RECORDS, bytes_of, engine, read};
 use writer::Writer;
 
 /// One redb file.
 pub struct Embedded {
     writer: Writer,
+    /// Challenges that were answered, by when they end. One process has the file, so memory will do.
+    answered: Mutex<BTreeMap<u64, BTreeSet<[u8; 32]>>>,
 }
 
 impl Embedded {
     /// Opens or makes the file at `path`.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
-        Ok(Self { writer: Writer::open(path)? })
+        Ok(Self { writer: Writer::open(path)?, answered: Mutex::default() })
     }
 }
 
@@ -44,7 +46,14 @@ impl Storage for Embedded {
     }
 
     async fn healthy(&self) -> Result<(), StorageError> {
+        self.writer.alive()?;
         self.writer.read(|tx| bytes_of(&read(tx, META)?, "secret").map(drop)).await
+    }
+
+    async fn answer_once(&self, challenge: [u8; 32], until: u64, now: u64) -> Result<bool, StorageError> {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        *answered = answered.split_off(&now);
+        Ok(answered.entry(until).or_default().insert(challenge))
     }
 
     async fn create_log(&self, log: LogId, new: NewLog, account: Option<AccountId>, now: u64) -> Result<bool, StorageError> {
@@ -67,8 +76,8 @@ impl Storage for Embedded {
         self.writer.write(move |t| logs::upload(t, log, &chunks, &allowed, now)).await
     }
 
-    async fn commit(&self, log: LogId, names: Vec<ChunkHash>, _allowed: Allowance, now: u64) -> Result<Commit, StorageError> {
-        self.writer.write(move |t| logs::commit(t, log, &names, now)).await
+    async fn commit(&self, log: LogId, names: Vec<ChunkHash>, allowed: Allowance, now: u64) -> Result<Commit, StorageError> {
+        self.writer.write(move |t| logs::commit(t, log, &names, &allowed, now)).await
     }
 
     async fn append(&self, log: LogId, chunks: Vec<Incoming>, allowed: Allowance, now: u64) -> Result<Commit, StorageError> {
@@ -76,7 +85,7 @@ impl Storage for Embedded {
             .write(move |t| {
                 logs::upload(t, log, &chunks, &allowed, now)?;
                 let names: Vec<ChunkHash> = chunks.iter().map(|c| c.name).collect();
-                logs::commit(t, log, &names, now)
+                logs::commit(t, log, &names, &allowed, now)
             })
             .await
     }
@@ -91,6 +100,14 @@ impl Storage for Embedded {
 
     async fn find(&self, log: LogId, name: ChunkHash) -> Result<Option<(Found, u8)>, StorageError> {
         self.writer.read(move |tx| logs::find(tx, log, name)).await
+    }
+
+    async fn names(&self, log: LogId, name: ChunkHash) -> Result<bool, StorageError> {
+        self.writer.read(move |tx| logs::names(tx, log, &name)).await
+    }
+
+    async fn room(&self, log: LogId, allowed: Allowance) -> Result<u64, StorageError> {
+        self.writer.read(move |tx| logs::room(tx, log, &allowed)).await
     }
 
     async fn trim(&self, log: LogId, names: Vec<ChunkHash>, undo: bool, now: u64) -> Result<Trimmed, StorageError> {
@@ -141,6 +158,10 @@ impl Storage for Embedded {
         self.writer.write(move |t| t.codes.insert(&code, ()).map(drop).map_err(engine)).await
     }
 
+    async fn usage(&self) -> Result<Usage, StorageError> {
+        self.writer.read(logs::usage).await
+    }
+
     async fn accounts(&self) -> Result<Vec<AccountRow>, StorageError> {
         self.writer.read(accounts::all).await
     }
@@ -167,7 +188,11 @@ impl Storage for Embedded {
 }
 
 /// The row of a place.
-fn place(table: &impl redb::ReadableTable<&'static [u8; 24], &'static [u8]>, log: LogId, seq: u64) -> Result<Option<rows::PlaceRow>, StorageError> {
+fn place(
+    table: &impl redb::ReadableTable<&'static [u8; 24], &'static [u8]>,
+    log: LogId,
+    seq: u64,
+) -> Result<Option<rows::PlaceRow>, StorageError> {
     bytes_of(table, &logs::at(log, seq))?.map(|b| rows::PlaceRow::decode(&b)).transpose()
 }
 

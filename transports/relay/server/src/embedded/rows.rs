@@ -63,7 +63,7 @@ struct AccountCbor {
 }
 
 fn damaged(what: &str) -> StorageError {
-    StorageError::Engine(format!("a damaged row of {what}"))
+    StorageError::Damaged(format!("a row of {what}"))
 }
 
 pub(super) fn encode_log(row: &LogRow) -> Vec<u8> {
@@ -136,8 +136,8 @@ pub(super) fn decode_account(id: [u8; 16], bytes: &[u8]) -> Result<AccountRow, S
     })
 }
 
-/// Where a name is: its other 16 bytes, its place (0: not committed), the number of its bytes (0: a part), its length, kind, and
-/// when it was uploaded.
+/// Where a name is: its other 16 bytes, its place (0: not committed), the number of its bytes (0: a part), its length, kind, when it
+/// was uploaded, and the place it had before it was trimmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NameRow {
     pub rest: [u8; 16],
@@ -146,6 +146,7 @@ pub(super) struct NameRow {
     pub bytes: u32,
     pub kind: u8,
     pub at: u64,
+    pub old: u64,
 }
 
 /// One place of a log. `trimmed` is when, 0 for what is there; `erased` is set when the bytes are gone.
@@ -166,7 +167,7 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 impl NameRow {
-    const BYTES: usize = 45;
+    const BYTES: usize = 53;
 
     pub fn encode(&self) -> Vec<u8> {
         let mut row = Vec::with_capacity(Self::BYTES);
@@ -176,6 +177,7 @@ impl NameRow {
         row.extend(self.bytes.to_le_bytes());
         row.push(self.kind);
         row.extend(self.at.to_le_bytes());
+        row.extend(self.old.to_le_bytes());
         row
     }
 
@@ -184,7 +186,7 @@ impl NameRow {
         let mut rest = [0; 16];
         rest.copy_from_slice(&row[..16]);
         let (seq, data) = (number(&row[16..24]), number(&row[24..32]));
-        Ok(Self { rest, seq, data, bytes: number(&row[32..36]) as u32, kind: row[36], at: number(&row[37..45]) })
+        Ok(Self { rest, seq, data, bytes: number(&row[32..36]) as u32, kind: row[36], at: number(&row[37..45]), old: number(&row[45..53]) })
     }
 }
 
@@ -220,7 +222,7 @@ mod tests {
 
     #[test]
     fn rows_come_back() {
-        let name = NameRow { rest: [1; 16], seq: 7, data: 9, bytes: 11, kind: 3, at: 13 };
+        let name = NameRow { rest: [1; 16], seq: 7, data: 9, bytes: 11, kind: 3, at: 13, old: 2 };
         assert_eq!(NameRow::decode(&name.encode()), Ok(name));
         let place = PlaceRow { name: ChunkHash([2; 32]), bytes: 11, kind: 3, erased: true, data: 5, trimmed: 8 };
         assert_eq!(PlaceRow::decode(&place.encode()), Ok(place));

@@ -69,7 +69,12 @@ tables! {
 /// Any refusal of the engine; a full disk is told apart.
 pub(super) fn engine(e: impl Into<redb::Error>) -> StorageError {
     match e.into() {
-        redb::Error::Io(e) if matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge) => {
+        redb::Error::Io(e)
+            if matches!(
+                e.kind(),
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge
+            ) =>
+        {
             StorageError::Full
         }
         e => StorageError::Engine(e.to_string()),
@@ -93,6 +98,9 @@ pub(super) fn bytes_of<'k, K: redb::Key + 'static>(
 }
 
 /// One table of a read transaction.
-pub(super) fn read<K: redb::Key, V: redb::Value>(tx: &ReadTransaction, of: TableDefinition<K, V>) -> Result<ReadOnlyTable<K, V>, StorageError> {
+pub(super) fn read<K: redb::Key, V: redb::Value>(
+    tx: &ReadTransaction,
+    of: TableDefinition<K, V>,
+) -> Result<ReadOnlyTable<K, V>, StorageError> {
     tx.open_table(of).map_err(engine)
 }

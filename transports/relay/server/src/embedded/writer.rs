@@ -62,11 +62,16 @@ impl Shared {
         Ok(())
     }
 
+    /// Runs the jobs in one transaction, and answers them.
     fn transact(&self, jobs: Vec<Job>) {
         let mut answers = Vec::with_capacity(jobs.len());
-        let done = self.reopen().and_then(|()| self.run(jobs, &mut answers));
-        if done.is_err() {
+        let run = std::panic::AssertUnwindSafe(|| self.reopen().and_then(|()| self.run(jobs, &mut answers)));
+        let panicked = |_| Err(StorageError::Engine("the engine failed inside".into()));
+        let done = std::panic::catch_unwind(run).unwrap_or_else(panicked);
+        if matches!(done, Err(StorageError::Engine(_) | StorageError::Full)) {
             *self.db.write().unwrap_or_else(PoisonError::into_inner) = None;
+            // Reads go on at once. If it does not open, the next read or write tries again.
+            self.reopen().ok();
         }
         answers.into_iter().for_each(|answer: Answer| answer(done.clone()));
     }
@@ -76,6 +81,8 @@ impl Shared {
         let db = db.as_ref().ok_or_else(|| StorageError::Engine("closed".into()))?;
         let mut tx = db.begin_write().map_err(engine)?;
         tx.set_durability(Durability::Immediate).map_err(engine)?;
+        // After a crash the file is not read through: it may be large.
+        tx.set_quick_repair(true);
         let mut failed = None;
         {
             let mut tables = Tables::open(&tx)?;
@@ -126,7 +133,7 @@ impl Writer {
         let job: Job = Box::new(move |tables| {
             let done = job(tables);
             let failed = match &done {
-                Err(e @ (StorageError::Engine(_) | StorageError::Full)) => Some(e.clone()),
+                Err(e @ (StorageError::Engine(_) | StorageError::Full | StorageError::Damaged(_))) => Some(e.clone()),
                 _ => None,
             };
             // Whoever asked may have gone meanwhile.
@@ -138,6 +145,14 @@ impl Writer {
         rx.await.map_err(|_| gone())?
     }
 
+    /// An error when nothing can be written any more.
+    pub fn alive(&self) -> Result<(), StorageError> {
+        match &self.thread {
+            Some(thread) if !thread.is_finished() => Ok(()),
+            _ => Err(StorageError::Engine("the writer has stopped".into())),
+        }
+    }
+
     /// Reads, on a thread where that may block.
     pub async fn read<T: Send + 'static>(
         &self,
@@ -145,6 +160,9 @@ impl Writer {
     ) -> Result<T, StorageError> {
         let of = self.db.clone();
         let read = move || {
+            if of.db.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+                of.reopen()?;
+            }
             let tx = {
                 let db = of.db.read().unwrap_or_else(PoisonError::into_inner);
                 db.as_ref().ok_or_else(|| StorageError::Engine("closed".into()))?.begin_read().map_err(engine)?

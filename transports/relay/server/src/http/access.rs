@@ -14,6 +14,14 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
+/// Changes with every change of a log's keys, and differs for a log that was erased and made again.
+pub(crate) fn keys_word(row: &LogRow) -> u32 {
+    let mut hasher = blake3::Hasher::new_derive_key("cairn relay session keys v1");
+    hasher.update(&row.access).update(&row.admin).update(&row.knock).update(&row.version.to_le_bytes());
+    let hash = *hasher.finalize().as_bytes();
+    u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]])
+}
+
 fn no_session() -> Refusal {
     Refusal::new(Code::Session, "this needs an open session: the token is missing, has ended, or is for something else")
 }
@@ -31,12 +39,18 @@ pub(crate) fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
 impl Service {
     /// The log, and what the session may do with it. The answer is the same for a log that is not there.
     pub(crate) async fn session(&self, headers: &HeaderMap, log: LogId) -> Result<(LogRow, Right), Refusal> {
+        let (row, right) = self.still(headers, log).await?;
+        self.rates.log(log, right)?;
+        Ok((row, right))
+    }
+
+    /// The same, not counted: for whoever listens and asks nothing.
+    pub(crate) async fn still(&self, headers: &HeaderMap, log: LogId) -> Result<(LogRow, Right), Refusal> {
         let beside = headers.get(SESSION_HEADER).and_then(|v| v.to_str().ok());
         let token = beside.or_else(|| bearer(headers)).ok_or_else(no_session)?;
         let claim = self.mint.read_session(token, now()).filter(|c| c.log == log).ok_or_else(no_session)?;
-        self.rates.log(log)?;
         let row = self.storage.log(log).await?.ok_or_else(no_session)?;
-        if claim.right != Right::Knock && claim.version != row.version {
+        if claim.right != Right::Knock && claim.keys != keys_word(&row) {
             return Err(Refusal::new(Code::Session, "the keys of this log were changed: open a session again"));
         }
         if row.blocked {

@@ -12,7 +12,7 @@ use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use cairn_relay_wire::{
-    Account, Code, Label, LoggedIn, Login, LogId, NewPassword, Problem, ProjectRow, Register, Registration, Sealed, limits,
+    Account, Code, Label, LogId, LoggedIn, Login, NewPassword, Problem, ProjectRow, Register, Registration, Sealed, limits,
 };
 use data_encoding::BASE64URL_NOPAD;
 
@@ -54,8 +54,12 @@ pub(crate) async fn register(State(s): Shared, Extension(Peer(from)): Extension<
     let user = user_name(&new.user)?;
     s.rates.login(from, &user)?;
     let code = match (s.settings.registration, &new.code) {
-        (Registration::Closed, _) => return Err(Refusal::new(Code::RegistrationClosed, "the operator of this relay makes no new accounts")),
-        (Registration::Code, None) => return Err(Refusal::new(Code::RegistrationCode, "new accounts need a code from the operator of this relay")),
+        (Registration::Closed, _) => {
+            return Err(Refusal::new(Code::RegistrationClosed, "the operator of this relay makes no new accounts"));
+        }
+        (Registration::Code, None) => {
+            return Err(Refusal::new(Code::RegistrationCode, "new accounts need a code from the operator of this relay"));
+        }
         (Registration::Code, Some(code)) => Some(hashed("code", code.trim().as_bytes())),
         (Registration::Open, _) => None,
     };

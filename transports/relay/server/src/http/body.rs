@@ -32,7 +32,10 @@ fn too_large(most: usize) -> Refusal {
 /// Reads a body of this type and at most so many bytes. Nothing compressed: what is stored does not compress.
 pub(crate) async fn read(headers: &HeaderMap, body: Body, media: &str, most: usize) -> Result<Whole, Refusal> {
     let is = |name: header::HeaderName, wanted: &str| {
-        headers.get(name).and_then(|v| v.to_str().ok()).is_some_and(|v| v.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case(wanted)))
+        headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .is_some_and(|v| v.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case(wanted)))
     };
     if !is(header::CONTENT_TYPE, media) {
         return Err(Refusal::new(Code::MediaType, format!("this path takes {media}")));
@@ -47,7 +50,7 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, media: &str, most: usi
     let share = said.unwrap_or(most).div_ceil(1024).clamp(1, MEMORY_KIB) as u32;
     let closed = |_| Refusal::new(Code::Unavailable, "the relay is closing");
     let share = MEMORY.acquire_many(share).await.map_err(closed)?;
-    let slow = |_| Refusal::malformed("the body came too slowly");
+    let slow = |_| Refusal::new(Code::Slow, "the body came too slowly");
     let bytes = tokio::time::timeout(WHOLE, collect(body, said.unwrap_or(0), most)).await.map_err(slow)??;
     Ok(Whole { bytes, _share: share })
 }
@@ -55,10 +58,10 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, media: &str, most: usi
 async fn collect(mut body: Body, expected: usize, most: usize) -> Result<Bytes, Refusal> {
     let mut out = Vec::with_capacity(expected.min(most));
     loop {
-        let frame = tokio::time::timeout(PAUSE, body.frame()).await.map_err(|_| Refusal::malformed("the body came too slowly"))?;
+        let frame = tokio::time::timeout(PAUSE, body.frame()).await.map_err(|_| Refusal::new(Code::Slow, "the body came too slowly"))?;
         match frame {
             None => return Ok(out.into()),
-            Some(Err(_)) => return Err(Refusal::malformed("the body broke off")),
+            Some(Err(_)) => return Err(Refusal::new(Code::Slow, "the body broke off")),
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { continue };
                 if out.len() + data.len() > most {

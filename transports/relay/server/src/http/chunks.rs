@@ -1,13 +1,14 @@
 //! Chunks: in, out, hidden.
 
 use super::Shared;
+use super::access::Peer;
 use super::body;
 use super::refusal::{Answer, Refusal};
 use crate::service::{Service, now};
 use crate::storage::{ASK_KIND, Commit, Found, Incoming, PartKey, Presence, is_about};
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cairn_model::ChunkHash;
@@ -68,7 +69,7 @@ pub(crate) struct HowToAdd {
 fn committed(s: &Service, log: LogId, done: Commit) -> Response {
     s.metrics.appended.inc_by(u64::from(done.appended));
     if done.appended > 0 {
-        s.hub.heard(log, done.head.seq);
+        s.grew(log, done.head.seq);
     }
     Json(Committed { head: done.head.to_string(), appended: done.appended, places: done.places }).into_response()
 }
@@ -116,9 +117,15 @@ pub(crate) async fn commit(State(s): Shared, Path(log): Path<LogId>, headers: He
 #[utoipa::path(post, path = "/v1/logs/{log}/inbox", tag = "chunks", params(("log" = LogId, Path)), security(("session" = [])),
     request_body(content = Vec<u8>, content_type = "application/vnd.cairn.frames"),
     responses((status = 200, body = Committed), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
-pub(crate) async fn ask(State(s): Shared, Path(log): Path<LogId>, headers: HeaderMap, body: Body) -> Answer {
+pub(crate) async fn ask(
+    State(s): Shared,
+    Extension(Peer(from)): Extension<Peer>,
+    Path(log): Path<LogId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
     s.session(&headers, log).await?;
-    s.rates.doorstep(log)?;
+    s.rates.ask(log, from)?;
     let whole = body::read(&headers, body, FRAMES_TYPE, limits::ASK_BYTES + 4).await?;
     let chunks = incoming(&s, log, &whole.bytes).await?;
     if chunks.len() != 1 || chunks[0].kind != ASK_KIND {
@@ -179,7 +186,13 @@ pub(crate) async fn index(State(s): Shared, Path(log): Path<LogId>, Query(from):
 }
 
 /// The bytes of a chunk, or some of them; `None` if it is not given out.
-async fn bytes_of(s: &Service, log: LogId, name: ChunkHash, about: bool, range: Option<(u64, u64)>) -> Result<Option<(Bytes, u32)>, Refusal> {
+async fn bytes_of(
+    s: &Service,
+    log: LogId,
+    name: ChunkHash,
+    about: bool,
+    range: Option<(u64, u64)>,
+) -> Result<Option<(Bytes, u32)>, Refusal> {
     let Some((Found { bytes, inline }, kind)) = s.storage.find(log, name).await? else { return Ok(None) };
     if about && !is_about(kind) {
         return Ok(None);
@@ -272,7 +285,8 @@ pub(crate) async fn piece(State(s): Shared, Path((log, name)): Path<(LogId, Stri
     let row = s.member(&headers, log).await?;
     let name = chunk_name(&name)?;
     let header = |key: &str| headers.get(key).and_then(|v| v.to_str().ok());
-    let offset = header("upload-offset").and_then(|v| v.parse::<u64>().ok()).ok_or_else(|| Refusal::malformed("`upload-offset` is missing"))?;
+    let offset =
+        header("upload-offset").and_then(|v| v.parse::<u64>().ok()).ok_or_else(|| Refusal::malformed("`upload-offset` is missing"))?;
     if offset > limits::CHUNK_BYTES as u64 || row.staged > limits::STAGED_BYTES {
         return Err(Refusal::new(Code::TooLarge, "a chunk is not that large"));
     }
@@ -280,6 +294,9 @@ pub(crate) async fn piece(State(s): Shared, Path((log, name)): Path<(LogId, Stri
     let here = s.parts.received(log, &name).await?;
     if offset > here {
         return Err(Refusal::new(Code::Changed, format!("a piece before it is missing: {here} bytes are here")));
+    }
+    if s.parts.piece_bytes(log).await? + whole.bytes.len() as u64 > limits::PIECES_BYTES {
+        return Err(Refusal::new(Code::Quota, "too many uploads in pieces are unfinished: finish some, or try again in a week"));
     }
     if !whole.bytes.is_empty() {
         s.parts.add_piece(log, &name, offset, whole.bytes.clone()).await?;

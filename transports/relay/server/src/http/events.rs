@@ -57,7 +57,7 @@ impl Listener {
     /// The next head past what is known; an error when the session has ended.
     async fn next(&mut self) -> Result<u64, Refusal> {
         loop {
-            let seq = self.s.member(&self.headers, self.log).await?.head.seq;
+            let seq = self.s.still(&self.headers, self.log).await?.0.head.seq;
             if seq > self.after {
                 self.after = seq;
                 return Ok(seq);
@@ -98,7 +98,7 @@ pub(crate) async fn wait(State(s): Shared, Path(log): Path<LogId>, Query(since):
     let mut listener = Listener::new(s, headers, log, since.after.unwrap_or(0)).await?;
     let seq = match tokio::time::timeout(Duration::from_secs(seconds), listener.next()).await {
         Ok(seq) => seq?,
-        Err(_) => listener.s.member(&listener.headers, log).await?.head.seq,
+        Err(_) => listener.s.still(&listener.headers, log).await?.0.head.seq,
     };
     Ok(Json(News { seq }).into_response())
 }

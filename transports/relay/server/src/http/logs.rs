@@ -1,16 +1,16 @@
 //! Logs and their keys: making one, opening sessions, rotation.
 
 use super::Shared;
-use super::access::Peer;
+use super::access::{Peer, hashed, keys_word};
 use super::body;
 use super::refusal::{Answer, Refusal};
 use crate::service::now;
 use crate::token::Claim;
+use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
-use axum::Json;
 use cairn_relay_wire::{
     Accounts, Challenge, Code, Hex, Keys, LogId, LogMade, LogStatus, NewLog, OpenSession, Problem, Right, Session, SessionClaim, limits,
     verify_claim,
@@ -19,7 +19,13 @@ use cairn_relay_wire::{
 /// Makes the log of a project. Where accounts are needed, with an account's token. Again with the same keys is no error.
 #[utoipa::path(put, path = "/v1/logs/{log}", tag = "logs", params(("log" = LogId, Path)), request_body = NewLog,
     security((), ("account" = [])), responses((status = 200, body = LogMade), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
-pub(crate) async fn create(State(s): Shared, Extension(Peer(from)): Extension<Peer>, Path(log): Path<LogId>, headers: HeaderMap, body: Body) -> Answer {
+pub(crate) async fn create(
+    State(s): Shared,
+    Extension(Peer(from)): Extension<Peer>,
+    Path(log): Path<LogId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
     let account = match headers.contains_key(header::AUTHORIZATION) {
         true => Some(s.account(&headers).await?.0.id),
         false if s.settings.accounts == Accounts::Required => {
@@ -33,7 +39,7 @@ pub(crate) async fn create(State(s): Shared, Extension(Peer(from)): Extension<Pe
     }
     let known = s.storage.log(log).await?.is_some();
     if !known {
-        s.rates.login(from, "")?;
+        s.rates.create(from)?;
     }
     let created = s.storage.create_log(log, new, account, now()).await?;
     Ok(Json(LogMade { created }).into_response())
@@ -70,10 +76,13 @@ pub(crate) async fn session(State(s): Shared, Path(log): Path<LogId>, headers: H
         Right::Admin => row.admin,
     };
     let claim = SessionClaim { audience: &asked.audience, log: &log, right: asked.right, nonce: &asked.nonce };
-    if !verify_claim(&key, &claim, &asked.signature.0) || !s.answer_once(&asked.nonce, until, now) {
+    if !verify_claim(&key, &claim, &asked.signature.0) {
         return Err(refused());
     }
-    let token = s.mint.session(&Claim { log, right: asked.right, version: row.version, until: now + limits::SESSION_S });
+    if !s.storage.answer_once(hashed("challenge", asked.nonce.as_bytes()), until, now).await? {
+        return Err(Refusal::new(Code::Session, "this challenge was answered before: ask for another"));
+    }
+    let token = s.mint.session(&Claim { log, right: asked.right, keys: keys_word(&row), until: now + limits::SESSION_S });
     Ok(Json(Session { token, seconds: limits::SESSION_S }).into_response())
 }
 
@@ -82,11 +91,13 @@ pub(crate) async fn session(State(s): Shared, Path(log): Path<LogId>, headers: H
     responses((status = 200, body = LogStatus), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn status(State(s): Shared, Path(log): Path<LogId>, headers: HeaderMap) -> Answer {
     let row = s.member(&headers, log).await?;
+    let allowed = s.allowance();
+    let quota_bytes = s.storage.room(log, allowed).await?.saturating_add(row.bytes + row.staged);
     let status = LogStatus {
         head: row.head.to_string(),
         chunks: row.chunks,
         bytes: row.bytes,
-        quota_bytes: s.settings.quota_bytes,
+        quota_bytes,
         staged_bytes: row.staged,
         version: row.version,
         last_append: (row.head.seq > 0).then_some(row.last_append),
@@ -114,6 +125,6 @@ pub(crate) async fn rotate(State(s): Shared, Path(log): Path<LogId>, headers: He
     }
     let version = s.storage.set_keys(log, keys.clone()).await?;
     // Whoever listens under a key that does not count any more is let go.
-    s.hub.heard(log, row.head.seq + 1);
+    s.grew(log, row.head.seq + 1);
     Ok(Json(Keys { version, ..keys }).into_response())
 }

@@ -4,7 +4,6 @@ use super::Shared;
 use super::access::hashed;
 use super::body;
 use super::refusal::{Answer, Refusal};
-use crate::service::Service;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -14,22 +13,12 @@ use cairn_relay_wire::{Code, LogId, OperatorAccount, OperatorChange, OperatorLog
 use data_encoding::BASE32_NOPAD;
 use std::collections::BTreeMap;
 
-async fn usage_of(s: &Service) -> Result<Usage, Refusal> {
-    let logs = s.storage.logs().await?;
-    Ok(Usage {
-        accounts: s.storage.accounts().await?.len() as u64,
-        logs: logs.len() as u64,
-        chunks: logs.iter().map(|(_, l)| l.chunks).sum(),
-        bytes: logs.iter().map(|(_, l)| l.bytes).sum(),
-    })
-}
-
 /// Sums.
 #[utoipa::path(get, path = "/v1/operator/usage", tag = "operator", security(("operator" = [])),
     responses((status = 200, body = Usage), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn usage(State(s): Shared, headers: HeaderMap) -> Answer {
     s.operator(&headers)?;
-    Ok(Json(usage_of(&s).await?).into_response())
+    Ok(Json(s.storage.usage().await?).into_response())
 }
 
 /// Numbers in the text form of Prometheus.
@@ -39,7 +28,7 @@ pub(crate) async fn metrics(State(s): Shared, headers: HeaderMap) -> Answer {
     if !s.settings.open_metrics {
         s.operator(&headers)?;
     }
-    let text = s.metrics.text(&usage_of(&s).await?);
+    let text = s.metrics.text(&s.storage.usage().await?);
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
 }
 

@@ -40,7 +40,8 @@ impl From<StorageError> for Refusal {
             StorageError::NotUploaded(_) => Code::NotFound,
             StorageError::Blocked => Code::Blocked,
             StorageError::Full => Code::Full,
-            StorageError::Engine(_) => Code::Unavailable,
+            StorageError::TooLarge => Code::TooLarge,
+            StorageError::Engine(_) | StorageError::Damaged(_) => Code::Unavailable,
         };
         Self::new(code, e.to_string())
     }
@@ -68,7 +69,7 @@ pub(crate) fn in_our_words(response: Response) -> Response {
         status if status < 400 || ours => return response,
         404 => Refusal::new(Code::NotFound, "there is no such path"),
         405 => Refusal::new(Code::Method, "this path takes other methods"),
-        408 => Refusal::malformed("the request came too slowly"),
+        408 => Refusal::new(Code::Slow, "the request came too slowly"),
         413 => Refusal::new(Code::TooLarge, "the body is too large"),
         415 => Refusal::new(Code::MediaType, "this path takes a body of another type"),
         416 => return response,
