@@ -1,5 +1,8 @@
 //! Homes and real processes for the end-to-end tests.
 
+pub mod postgres;
+pub mod relay;
+
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -1,0 +1,71 @@
+//! A relay of a test's own: the real binary, on loopback.
+
+use crate::cairn;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A running `cairn relay serve`, ended by process id when dropped.
+pub struct Relay {
+    child: Child,
+    data: PathBuf,
+    /// As `sync` takes it, with the pin.
+    pub url: String,
+    /// `IP:PORT`.
+    pub address: String,
+}
+
+impl Relay {
+    /// Over this folder, on this port (0 for any), with more options.
+    pub fn start(data: &Path, port: u16, more: &[&str]) -> Self {
+        Self::try_start(data, port, more).unwrap_or_else(|e| panic!("the relay does not start: {e}"))
+    }
+
+    /// The same, where it may not.
+    pub fn try_start(data: &Path, port: u16, more: &[&str]) -> Result<Self, String> {
+        let mut command = Command::new(cairn());
+        command
+            .env_clear()
+            .args(["relay", "serve", "--json", "--data"])
+            .arg(data)
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(more);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("it starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a ready line");
+        let ready: Value = serde_json::from_str(&line).map_err(|e| format!("{e}: {line}"))?;
+        let text = |v: &Value| v.as_str().map(str::to_owned);
+        match (text(&ready["data"]["url"]), text(&ready["data"]["listen"][0])) {
+            (Some(url), Some(address)) => Ok(Self { child, data: data.to_owned(), url, address }),
+            _ => {
+                child.wait().ok();
+                Err(ready.to_string())
+            }
+        }
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.address.rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port")
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// kill -9, and what it takes to start it again: folder and port.
+    pub fn kill(mut self) -> (PathBuf, u16) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+        (self.data.clone(), self.port())
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
