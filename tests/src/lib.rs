@@ -1,5 +1,6 @@
 //! Homes and real processes for the end-to-end tests.
 
+pub mod cable;
 pub mod postgres;
 pub mod relay;
 

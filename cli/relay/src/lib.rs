@@ -35,6 +35,16 @@ pub struct ServeArgs {
     /// Where the relay keeps everything; made if it is not there
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+    /// Keep logs and accounts in PostgreSQL instead of in DIR, for several nodes: postgres://USER@HOST1,HOST2/DATABASE
+    #[arg(long, value_name = "URL", env = "CAIRN_RELAY_DATABASE", hide_env_values = true)]
+    pub database: Option<String>,
+    /// Certificate (PEM) of the authority that vouches for the database, if none does that this machine believes
+    #[arg(long, value_name = "FILE", requires = "database")]
+    pub database_root: Option<PathBuf>,
+    /// Keep large parts in an S3-compatible bucket instead of in DIR: s3://BUCKET; the rest is read from the environment (AWS_ACCESS_KEY_ID,
+    /// AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT, AWS_ALLOW_HTTP)
+    #[arg(long, value_name = "URL", env = "CAIRN_RELAY_PARTS", requires = "database")]
+    pub parts: Option<String>,
     /// Where to listen; port 0 takes any
     #[arg(long, default_value = "0.0.0.0:8443", value_name = "ADDR")]
     pub listen: SocketAddr,

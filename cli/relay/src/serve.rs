@@ -2,7 +2,10 @@
 
 use crate::{AccountsArg, RegistrationArg, ServeArgs, acme};
 use cairn_relay_server::tls::{CertFiles, TlsError};
-use cairn_relay_server::{Embedded, Heard, Parts, Service, Settings, Storage, Transport, operator_hash, serve, storage::StorageError, tls};
+use cairn_relay_server::{
+    Embedded, Heard, Parts, Postgres, Service, Settings, Storage, Transport, operator_hash, operator_secret, serve, storage::StorageError,
+    tls,
+};
 use cairn_relay_wire::{Accounts, Registration};
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
@@ -88,15 +91,15 @@ fn folder(path: &Path) -> Result<(), ServeError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| ServeError::file(path, e))
 }
 
-/// The operator's token, made at the first start.
-fn operator_token(data: &Path) -> Result<String, ServeError> {
+/// The operator's token: what lies in the folder, else one that all nodes of this relay have in common, put there.
+async fn operator_token(data: &Path, storage: &dyn Storage) -> Result<String, ServeError> {
     let path = data.join("operator-token");
-    if let Ok(text) = fs::read_to_string(&path) {
-        return Ok(text.trim().to_owned());
+    match fs::read_to_string(&path) {
+        Ok(text) => return Ok(text.trim().to_owned()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(ServeError::file(&path, e)),
     }
-    let mut random = [0; 24];
-    getrandom::fill(&mut random).map_err(|e| ServeError::file(&path, e))?;
-    let token = BASE64URL_NOPAD.encode(&random);
+    let token = BASE64URL_NOPAD.encode(&operator_secret(storage).await.map_err(ServeError::Storage)?);
     private(&path, token.as_bytes())?;
     Ok(token)
 }
@@ -176,11 +179,23 @@ fn settings(args: &ServeArgs, audiences: Vec<String>, operator: &str) -> Setting
 }
 
 async fn storage(args: &ServeArgs) -> Result<Arc<dyn Storage>, ServeError> {
+    if let Some(database) = &args.database {
+        let opened = Postgres::open(database, args.database_root.as_deref()).await;
+        return Ok(Arc::new(opened.map_err(ServeError::Storage)?));
+    }
     match Embedded::open(&args.data.join("relay.redb")) {
         Ok(storage) => Ok(Arc::new(storage)),
         Err(StorageError::Engine(why)) if why.contains("already open") => Err(ServeError::InUse(args.data.display().to_string())),
         Err(e) => Err(ServeError::Storage(e)),
     }
+}
+
+fn parts(args: &ServeArgs) -> Result<Parts, ServeError> {
+    let opened = match &args.parts {
+        Some(bucket) => Parts::in_bucket(bucket, std::env::vars().filter(|(key, _)| key.starts_with("AWS_"))),
+        None => Parts::in_folder(&args.data.join("parts")),
+    };
+    opened.map_err(ServeError::Storage)
 }
 
 /// A line of JSON for every request: route, status, milliseconds. No address, no name of a log, no account.
@@ -199,8 +214,8 @@ pub async fn run(args: &ServeArgs, told: impl Fn(String) + Clone + Send + Sync +
         return Err(ServeError::Usage("--plain is for this machine only, or together with --behind-proxy".into()));
     }
     folder(&args.data)?;
-    let operator = operator_token(&args.data)?;
     let storage = storage(args).await?;
+    let operator = operator_token(&args.data, &*storage).await?;
     let listener = TcpListener::bind(args.listen).await.map_err(|e| ServeError::Listen { address: args.listen, message: e.to_string() })?;
     let address = listener.local_addr().map_err(|e| ServeError::Listen { address: args.listen, message: e.to_string() })?;
     let mut certs = None;
@@ -218,8 +233,7 @@ pub async fn run(args: &ServeArgs, told: impl Fn(String) + Clone + Send + Sync +
     };
     let pin = certs.as_ref().map(|c| c.pin()).transpose()?.filter(|_| args.cert.is_none());
     let settings = settings(args, audiences(args, address, certs.as_deref())?, &operator);
-    let parts = Parts::in_folder(&args.data.join("parts")).map_err(ServeError::Storage)?;
-    let service = Service::new(settings, storage, parts, logger(args, told.clone())).await.map_err(ServeError::Storage)?;
+    let service = Service::new(settings, storage, parts(args)?, logger(args, told.clone())).await.map_err(ServeError::Storage)?;
     let urls = urls(args, address, pin.as_deref());
     let local = urls.last().cloned().unwrap_or_default();
     private(&args.data.join("address"), local.as_bytes())?;

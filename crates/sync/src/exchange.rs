@@ -268,11 +268,12 @@ impl Exchange {
 
     /// The next names of the queue that fit one read.
     pub(super) fn portion(&mut self) -> Option<Vec<ChunkHash>> {
+        let most = if self.setup.in_small_steps { limits::SMALL_STEP_BYTES } else { limits::PERSIST_BYTES };
         let mut bytes = 0;
         self.asked.clear();
         while let Some(name) = self.queue.front().copied() {
             let size = self.entries.get(&name.short()).map_or(0, |e| e.bytes as usize);
-            if !self.asked.is_empty() && bytes + size > limits::PERSIST_BYTES {
+            if !self.asked.is_empty() && bytes + size > most {
                 break;
             }
             bytes += size;

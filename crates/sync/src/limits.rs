@@ -9,6 +9,9 @@ pub const WAITING_BYTES: usize = 3 << 19;
 /// Bytes of chunks in one transaction: some 7,000 observations, whose decoded form is ten times as large. Measured: twice
 /// this gains nothing, eight times this takes the receiver past 100 MB.
 pub const PERSIST_BYTES: usize = 1 << 19;
+/// Bytes of chunks read at once from a mailbox on a bad line: at 20 kB/s some seconds, and at a tenth of a second a request still
+/// more than a megabyte a second.
+pub const SMALL_STEP_BYTES: usize = 1 << 17;
 /// Bytes of chunks read from the store at once.
 pub const LOAD_BYTES: usize = 1 << 20;
 /// Feeds whose branches are looked into in one session.

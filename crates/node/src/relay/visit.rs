@@ -162,7 +162,7 @@ impl<'a> Visiting<'a> {
     fn exchange(&mut self, setup: &ExchangeSetup, seen: &(dyn Fn(&Progress) + Sync)) -> Carried {
         let id = mailbox_id(self.url);
         let memory = self.node.store().mailbox(&id).ok().flatten().map(|bytes| Memory::decode(&bytes)).unwrap_or_default();
-        let setup = ExchangeSetup { memory, ..setup.clone() };
+        let setup = ExchangeSetup { memory, in_small_steps: true, ..setup.clone() };
         let sync = (!setup.dry_run).then_some(self.errand.number);
         self.node.carry_at(&self.node.relaying, &mut self.mailbox, Some(id), setup, sync, &mut |p| seen(p))
     }

@@ -20,6 +20,8 @@ pub struct ExchangeSetup {
     pub base: Vec<Tip>,
     /// What lies there may have been made for readers who hold something already: a bundle file, not a place many write to.
     pub for_readers: bool,
+    /// The line is slow or breaks: what is read at once, and lost if it breaks, is little.
+    pub in_small_steps: bool,
     /// What is remembered of the mailbox.
     pub memory: Memory,
 }

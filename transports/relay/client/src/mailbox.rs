@@ -97,6 +97,8 @@ pub struct RelayMailbox {
     /// Rows that are passed over: what a push writes anew, put together.
     passed_over: HashSet<ChunkHash>,
     listed: Vec<IndexRow>,
+    /// What broke the last read off, after some of it had come: told at the next.
+    broken: Option<RelayError>,
 }
 
 fn cursor_of(head: &Head) -> Vec<u8> {
@@ -152,6 +154,7 @@ impl RelayMailbox {
             resumed: true,
             passed_over: HashSet::new(),
             listed: Vec::new(),
+            broken: None,
         }
     }
 
@@ -313,13 +316,22 @@ impl RelayMailbox {
     }
 
     async fn fetch(&mut self, names: &[ChunkHash]) -> Result<Vec<Vec<u8>>, RelayError> {
+        if let Some(e) = self.broken.take() {
+            return Err(e);
+        }
         let mut out: Vec<Vec<u8>> = Vec::with_capacity(names.len());
         let mut left: Vec<ChunkHash> = names.to_vec();
         let mut tried = 0;
         while !left.is_empty() {
             let asked: Vec<ChunkHash> = left.iter().take(limits::NAMES).copied().collect();
             let body = Bytes::from(asked.iter().flat_map(|n| n.0).collect::<Vec<u8>>());
-            let mut response = self.door.ask(Method::POST, "/fetch", Payload::Bytes(NAMES_TYPE, body)).await?;
+            let mut response = match self.door.ask(Method::POST, "/fetch", Payload::Bytes(NAMES_TYPE, body)).await {
+                Ok(response) => response,
+                Err(e) => {
+                    self.broken = Some(e);
+                    break;
+                }
+            };
             let mut reader = Frames::default();
             let ended = loop {
                 match response.chunk().await {
@@ -338,12 +350,17 @@ impl RelayMailbox {
                     // As long as something comes through, it goes on.
                     tried = if left.len() < before { 1 } else { tried + 1 };
                     if !self.door.http.once_more(&e, tried).await {
-                        return Err(e);
+                        // What has come is kept; whoever asks for more hears of it.
+                        self.broken = Some(e);
+                        break;
                     }
                 }
             }
         }
-        Ok(out)
+        match self.broken.take_if(|_| out.is_empty()) {
+            Some(e) => Err(e),
+            None => Ok(out),
+        }
     }
 
     /// Waits for what is on its way.
@@ -589,6 +606,7 @@ impl Mailbox for RelayMailbox {
     fn list(&mut self, cursor: &[u8]) -> Result<Listing, MailboxError> {
         self.buffer.clear();
         self.uploaded.clear();
+        self.broken = None;
         let runtime = self.runtime.clone();
         runtime.block_on(self.list_all(cursor)).map_err(RelayError::into_mailbox)
     }

@@ -29,3 +29,11 @@ pub use storage::Storage;
 pub fn operator_hash(token: &str) -> [u8; 32] {
     http::hashed("operator", token.as_bytes())
 }
+
+/// What a relay's operator token is made of unless it is chosen: the same at all nodes.
+pub async fn operator_secret(storage: &dyn Storage) -> Result<[u8; 24], storage::StorageError> {
+    let full = blake3::derive_key("cairn relay operator token v1", &storage.secret().await?);
+    let mut out = [0; 24];
+    out.copy_from_slice(&full[..24]);
+    Ok(out)
+}

@@ -6,11 +6,19 @@ use bytes::Bytes;
 use cairn_model::ChunkHash;
 use cairn_relay_wire::{LogId, limits};
 use futures_util::TryStreamExt;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::client::{HttpClient, HttpConnector};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use object_store::{Error as ObjectError, GetOptions, ObjectStore, ObjectStoreExt};
+use object_store::{ClientOptions, Error as ObjectError, GetOptions, ObjectStore, ObjectStoreExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// To open a connection to an object store.
+const CONNECT: Duration = Duration::from_secs(5);
+/// And for an answer, at most three megabytes.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// Where parts are.
 #[derive(Clone)]
@@ -46,12 +54,51 @@ fn pieces(log: LogId, name: &ChunkHash) -> ObjectPath {
     ObjectPath::from(format!("pieces/{log}/{name}"))
 }
 
+/// Connections to an object store, encrypted as everything else here is.
+#[derive(Debug)]
+struct Connector;
+
+impl HttpConnector for Connector {
+    fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let fault = |e: Box<dyn std::error::Error + Send + Sync>| ObjectError::Generic { store: "S3", source: e };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = rustls_platform_verifier::Verifier::new(provider.clone()).map_err(|e| fault(e.into()))?;
+        let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let tls = tls.map_err(|e| fault(e.into()))?.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+        let builder = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy();
+        let client = builder.connect_timeout(CONNECT).timeout(ANSWER).build().map_err(|e| fault(e.into()))?;
+        Ok(HttpClient::new(client))
+    }
+}
+
 impl Parts {
     /// In this folder, made if it is not there.
     pub fn in_folder(folder: &Path) -> Result<Self, StorageError> {
         std::fs::create_dir_all(folder).map_err(|e| StorageError::Engine(e.to_string()))?;
         let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| engine(&e))?;
         Ok(Self { store: Arc::new(store.with_fsync(true).with_automatic_cleanup(true)) })
+    }
+
+    /// In a bucket of an S3-compatible service: `s3://BUCKET`. `options` are named as the environment names them: `aws_access_key_id`,
+    /// `aws_secret_access_key`, `aws_region`, `aws_endpoint`...
+    pub fn in_bucket(url: &str, options: impl IntoIterator<Item = (String, String)>) -> Result<Self, StorageError> {
+        let mut builder = AmazonS3Builder::new().with_url(url).with_http_connector(Connector);
+        for (key, value) in options {
+            // What it does not know is for other programs.
+            if let Ok(key) = key.to_lowercase().parse::<AmazonS3ConfigKey>() {
+                builder = builder.with_config(key, value);
+            }
+        }
+        let store = builder.build().map_err(|e| engine(&e))?;
+        Ok(Self { store: Arc::new(store) })
+    }
+
+    /// Answers if it is there.
+    pub async fn healthy(&self) -> Result<(), StorageError> {
+        match self.store.head(&ObjectPath::from("healthy")).await {
+            Ok(_) | Err(ObjectError::NotFound { .. }) => Ok(()),
+            Err(e) => Err(engine(&e)),
+        }
     }
 
     /// In an object store.

@@ -49,6 +49,7 @@ async fn about(State(s): Shared) -> Answer {
 #[utoipa::path(get, path = "/healthz", tag = "relay", responses((status = 200, body = String, content_type = "text/plain"), (status = 503, body = cairn_relay_wire::Problem, content_type = "application/problem+json")))]
 async fn healthz(State(s): Shared) -> Answer {
     s.storage.healthy().await?;
+    s.parts.healthy().await?;
     Ok("ok".into_response())
 }
 
