@@ -501,10 +501,12 @@ pub enum PolicyVerb {
 
 #[derive(Subcommand, Debug)]
 pub enum RemoteVerb {
-    /// Give a target a name: a folder, a bundle file, HOST:PORT, a device
+    /// Give a target a name: a relay's https://..., a folder, a bundle file, HOST:PORT, a device
     Add { name: String, target: String },
     /// Take the name away; what is there stays
     Rm { name: String },
+    /// A relay's alarms have been seen: `status` warns of new ones only
+    Seen { name: String },
 }
 
 #[derive(Subcommand, Debug)]

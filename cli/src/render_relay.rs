@@ -87,7 +87,11 @@ pub fn relay(what: &RelayVerb, d: &Value) -> String {
         RelayVerb::Register { .. } => registered(d),
         RelayVerb::Login { .. } => format!("logged in as {}; `cairn relay projects` shows what is there", who()),
         RelayVerb::Recover { .. } => format!("{} has a new password; all other devices were logged out", who()),
-        RelayVerb::Password { .. } => format!("{} has a new password; all other devices were logged out", who()),
+        RelayVerb::Password { .. } => format!(
+            "{} has a new password; all other devices were logged out\n\nNew recovery words (the ones before do not count any more):\n\n  {}\n",
+            who(),
+            text(&d["recovery"])
+        ),
         RelayVerb::Logout { .. } => format!("logged out: {}", who()),
         RelayVerb::Projects { .. } => projects(d),
         RelayVerb::Accounts if rows(d, "accounts").is_empty() => "logged in nowhere; `cairn relay login URL --user NAME`".into(),

@@ -243,6 +243,7 @@ fn request(args: &Args) -> Result<Request, NodeError> {
                 RemoteRequest::Add { name: name.clone(), target: target.clone(), folder: Some(here()?) }
             }
             Some(RemoteVerb::Rm { name }) => RemoteRequest::Remove { name: name.clone() },
+            Some(RemoteVerb::Seen { name }) => RemoteRequest::Seen { name: name.clone() },
         }),
         Verb::Bundle { what } => Request::Bundle(bundle(what)?),
         Verb::Status => Request::Status,

@@ -184,7 +184,13 @@ fn an_account_brings_a_project_back() {
     assert!(again["warnings"][0].as_str().unwrap().contains("already"), "{again}");
     until_quiet(&[&a, &b], &relay.url);
 
-    b.ok(&["relay", "password", "--password-file", &first, "--new-password-file", &second]);
+    let changed = b.ok(&["relay", "password", "--password-file", &first, "--new-password-file", &second]);
+    assert_eq!(
+        c.json(&["relay", "recover", &relay.url, "--user", "ana", "--words-file", &words, "--password-file", &third]).0,
+        5,
+        "old words"
+    );
+    let words = file(dir.path(), "words", changed["recovery"].as_str().unwrap());
     assert_eq!(a.json(&["relay", "projects"]).0, 5, "other devices were logged out");
     assert_eq!(a.json(&["relay", "login", &relay.url, "--user", "ana", "--password-file", &first]).0, 5);
     a.ok(&["relay", "login", &relay.url, "--user", "ana", "--password-file", &second]);
@@ -198,6 +204,101 @@ fn an_account_brings_a_project_back() {
     for word in ["Garden of Mary", "verse one", "seven wet stones", "eight dry", "nine round"] {
         nowhere(&disk, word);
     }
+}
+
+/// A stolen laptop that was logged in: after its removal the account's list lets it in nowhere, and the relay is shut to it.
+#[test]
+fn a_removed_device_does_not_come_back_by_the_account() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Relay::start(&dir.path().join("relay"), 0, &["--logins", "1000"]);
+    let [a, thief] = ["a", "thief"].map(|n| Device::new(dir.path(), n));
+    let first = file(dir.path(), "first", "seven wet stones");
+    let second = file(dir.path(), "second", "eight dry stones");
+    a.ok(&["relay", "register", &relay.url, "--user", "ana", "--password-file", &first]);
+    a.ok(&["new", "River", "--name", "Desk"]);
+    a.ok(&["remote", "add", "relay", &relay.url]);
+    synced(&a, "relay");
+    thief.ok(&["relay", "login", &relay.url, "--user", "ana", "--password-file", &first]);
+    thief.ok(&["clone", "River", "--name", "Laptop"]);
+    until_quiet(&[&a, &thief], &relay.url);
+    let way_in = |d: &Device| d.ok(&["relay", "projects"])["projects"][0]["way_in"].clone();
+    assert_eq!(way_in(&a), true);
+    let ticket_before = thief.home().join("projects");
+    a.ok(&["devices", "remove", "Laptop", "--lost"]);
+    for _ in 0..2 {
+        synced(&a, "relay");
+    }
+    a.ok(&["add", "--at", "1,1", "--note", "after the theft"]);
+    synced(&a, "relay");
+    assert_eq!(way_in(&thief), false, "what the list showed would be a key to all that is written from now on");
+    // Its own copy out of the way, as a program would that is not ours.
+    std::fs::rename(&ticket_before, dir.path().join("aside")).unwrap();
+    let (code, refused) = thief.json(&["clone", "River"]);
+    assert_eq!(code, 5, "{refused}");
+    let open = |d: &Device| d.ok(&["invite", "--list"])["invitations"].clone();
+    assert!(!open(&a).to_string().contains("\"state\":\"open\""), "{}", open(&a));
+
+    a.ok(&["relay", "password", "--password-file", &first, "--new-password-file", &second]);
+    assert_eq!(thief.json(&["relay", "projects"]).0, 5);
+    synced(&a, "relay");
+    assert_eq!(way_in(&a), true, "another key of the account: a way in again");
+    let new = Device::new(dir.path(), "new");
+    new.ok(&["relay", "login", &relay.url, "--user", "ana", "--password-file", &second]);
+    assert_eq!(new.ok(&["clone", "River"])["observations"], 1);
+}
+
+/// Who removes somebody is told when the relay goes on letting them in.
+#[test]
+fn a_removal_that_does_not_reach_the_relay_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Relay::start(&dir.path().join("relay"), 0, &[]);
+    let [a, b, c] = ["a", "b", "c"].map(|n| Device::new(dir.path(), n));
+    a.ok(&["new", "River", "--name", "Ana"]);
+    synced(&a, &relay.url);
+    let invited = a.ok(&["invite", "--role", "coordinator"])["ticket"].clone();
+    b.ok(&["join", invited.as_str().unwrap(), "--name", "Bo"]);
+    c.ok(&["join", &a.ticket(), "--name", "Cy"]);
+    for device in [&b, &c, &b] {
+        synced(device, &relay.url);
+    }
+    // Ana, who alone has the log's admin key, was not there since.
+    b.ok(&["devices", "remove", "Cy", "--lost"]);
+    let row = target(&b, &relay.url);
+    assert_eq!(row["state"], "partly", "{row}");
+    assert!(row["message"].as_str().unwrap().contains("removed device"), "{row}");
+    synced(&a, &relay.url);
+    for _ in 0..2 {
+        synced(&b, &relay.url);
+    }
+    assert_eq!(target(&c, &relay.url)["state"], "removed");
+}
+
+/// What was sent before a line broke is not sent again, whatever it is packed in.
+#[test]
+fn an_interrupted_push_goes_on_where_it_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Relay::start(&dir.path().join("relay"), 0, &[]);
+    let a = Device::new(dir.path(), "a");
+    a.ok(&["new", "River", "--name", "Ana"]);
+    let rows = dir.path().join("rows.csv");
+    write_rows(&rows, 0, 30_000);
+    a.ok(&["import", &rows.to_string_lossy()]);
+    let whole = std::fs::metadata({
+        let bundle = dir.path().join("all.cairn");
+        a.ok(&["bundle", "create", &bundle.to_string_lossy()]);
+        bundle
+    });
+    let size = whole.unwrap().len();
+    let cable = Cable::to(&relay.address);
+    let url = relay.url.replace(&relay.address, &cable.address);
+    let mut push = a.command(&["sync", &url]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    cable.wait_until(size * 3 / 4, || push.try_wait().unwrap().is_some());
+    push.kill().unwrap();
+    push.wait().unwrap();
+    let before = cable.up();
+    synced(&a, &url);
+    println!("{size} bytes in all, {before} before the cut, {} after", cable.up() - before);
+    assert!(cable.up() < size * 3 / 2, "it began anew: {} for {size}", cable.up());
 }
 
 /// A new laptop, an old project, a bad line: each try goes on where the one before was cut off.

@@ -175,6 +175,7 @@ fn settings(args: &ServeArgs, audiences: Vec<String>, operator: &str) -> Setting
         behind_proxy: args.behind_proxy,
         operator: Some(operator_hash(operator)),
         open_metrics: args.open_metrics,
+        ..Settings::default()
     }
 }
 
@@ -200,12 +201,14 @@ fn parts(args: &ServeArgs) -> Result<Parts, ServeError> {
 
 /// A line of JSON for every request: route, status, milliseconds. No address, no name of a log, no account.
 fn logger(args: &ServeArgs, told: impl Fn(String) + Send + Sync + 'static) -> Option<Heard> {
-    args.log.then(|| -> Heard {
-        Box::new(move |a| {
+    let all = args.log;
+    Some(Box::new(move |a| {
+        // What failed inside is always told.
+        if all || a.failed.is_some() {
             let ms = a.took.as_micros() as f64 / 1000.0;
-            told(json!({"route": a.route, "status": a.status, "ms": ms}).to_string());
-        })
-    })
+            told(json!({"route": a.route, "status": a.status, "ms": ms, "failed": a.failed}).to_string());
+        }
+    }))
 }
 
 /// Starts a node. `told` is given lines for people: requests where a log is wanted, certificates, what went wrong in the background.

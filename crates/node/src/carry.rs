@@ -133,6 +133,12 @@ impl Node {
         self.carry_at(&self.carrying, mailbox, id, setup, sync, seen)
     }
 
+    /// One visit at a time to each relay: a slow one must not hold up the others.
+    pub(crate) fn turn_at(&self, url: &RelayUrl) -> std::sync::Arc<Mutex<()>> {
+        let mut turns = self.relaying.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        turns.entry(url.clone()).or_default().clone()
+    }
+
     /// One visit to an open mailbox, one at a time of those that take turns by `turn`.
     pub(crate) fn carry_at(
         &self,
@@ -447,6 +453,11 @@ fn judge(
     Ok(())
 }
 
+fn target_of(store: &cairn_store::Store, name: &str) -> Result<String, NodeError> {
+    let found = store.remotes()?.into_iter().find(|(n, _)| n == name);
+    found.map(|(_, target)| target).ok_or_else(|| NodeError::NotFound { what: format!("remote `{name}`") })
+}
+
 /// Names for targets.
 pub(crate) fn remote(node: &Node, request: &RemoteRequest) -> Result<Reply, NodeError> {
     let mut store = node.store();
@@ -469,10 +480,13 @@ pub(crate) fn remote(node: &Node, request: &RemoteRequest) -> Result<Reply, Node
             store.set_remote(name, Some(&full.unwrap_or_else(|| target.clone())))?;
         }
         RemoteRequest::Remove { name } => {
-            if !store.remotes()?.iter().any(|(n, _)| n == name) {
-                return Err(NodeError::NotFound { what: format!("remote `{name}`") });
-            }
+            target_of(&store, name)?;
             store.set_remote(name, None)?;
+        }
+        RemoteRequest::Seen { name } => {
+            let target = target_of(&store, name)?;
+            let url = RelayUrl::parse(&target).map_err(|_| NodeError::input(format!("`{name}` is no relay: only relays raise alarms")))?;
+            crate::relay::forget_alarms(&mut store, &url)?;
         }
     }
     node.remotes_changed.notify_one();

@@ -444,7 +444,7 @@ pub struct Node {
     /// Held during a visit to a mailbox.
     pub(crate) carrying: Mutex<()>,
     /// Held during a visit to a relay.
-    pub(crate) relaying: Mutex<()>,
+    pub(crate) relaying: Mutex<BTreeMap<RelayUrl, Arc<Mutex<()>>>>,
     /// How the internet is reached.
     pub(crate) network: Network,
     /// The device's own folder.
@@ -485,7 +485,7 @@ impl Node {
             turned_away,
             heard,
             carrying: Mutex::new(()),
-            relaying: Mutex::new(()),
+            relaying: Mutex::default(),
             network: home.network.clone(),
             home_folder: home.path.clone(),
             remotes_changed: tokio::sync::Notify::new(),

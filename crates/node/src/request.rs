@@ -95,6 +95,11 @@ pub enum RemoteRequest {
         /// The name.
         name: String,
     },
+    /// What was wrong there has been seen: it is not told any more.
+    Seen {
+        /// The name.
+        name: String,
+    },
 }
 
 /// `bundle create`.

@@ -37,7 +37,7 @@ pub(crate) async fn watch_remotes(node: &Arc<Node>) {
             {
                 watched.insert(path, watcher);
             }
-            visit_one(node, &name, place, &mut states).await;
+            visit_one(node, &name, place, false, &mut states).await;
         }
         tokio::select! {
             () = tokio::time::sleep(POLL) => continue,
@@ -70,11 +70,11 @@ fn watcher(place: &Carrier, news: &Arc<Notify>) -> Option<RecommendedWatcher> {
 }
 
 /// One visit; people hear when a place is in another state than before.
-pub(crate) async fn visit_one(node: &Arc<Node>, name: &str, place: Carrier, states: &mut BTreeMap<String, String>) {
+pub(crate) async fn visit_one(node: &Arc<Node>, name: &str, place: Carrier, receipt_later: bool, states: &mut BTreeMap<String, String>) {
     let (of, typed) = (node.clone(), name.to_owned());
     let done = tokio::task::spawn_blocking(move || {
         let number = of.store().next_sync()?;
-        let setup = ExchangeSetup { pull: true, push: true, ..ExchangeSetup::default() };
+        let setup = ExchangeSetup { pull: true, push: true, receipt_later, ..ExchangeSetup::default() };
         let errand = Errand { typed: &typed, place: &place, setup: &setup, number, unasked: true, quick: true };
         let row = sync_place(&of, &errand, &|_| {})?;
         if row["received"]["batches"].as_u64().unwrap_or(0) > 0 {
@@ -84,6 +84,11 @@ pub(crate) async fn visit_one(node: &Arc<Node>, name: &str, place: Carrier, stat
     });
     let (state, message, remedy) = match done.await {
         Ok(Ok(row)) => {
+            let alarms = row["faults"].as_array().into_iter().flatten().filter_map(|f| f.as_str()).filter(|f| f.starts_with("ALARM"));
+            for message in alarms.map(str::to_owned) {
+                let remedy = "`cairn status` keeps the evidence until `cairn remote seen NAME`".to_owned();
+                node.heard.send(Heard::Carried { target: name.to_owned(), state: "alarm".into(), message, remedy }).ok();
+            }
             let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
             (text("state"), text("message"), text("remedy"))
         }

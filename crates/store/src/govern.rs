@@ -11,6 +11,15 @@ use cairn_trust::{
 
 /// Longest ticket that is still handled as text; the control log it brings grows with the chain of coordinators.
 const TICKET_OPS: usize = 8 << 10;
+/// Bytes of an invitation at most, signature and all.
+const INVITE_BYTES: usize = 512;
+
+fn fits_a_ticket(bytes: usize) -> Result<(), StoreError> {
+    match bytes > TICKET_OPS {
+        true => Err(StoreError::Control("this ticket would be too long: use a ticket with --approve, a QR or a code".into())),
+        false => Ok(()),
+    }
+}
 
 /// How a device is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +60,11 @@ impl Store {
         let secret: [u8; 32] = self.entropy.bytes();
         let invite = Invite { key: DeviceKeys::from_seed(secret).device().0, role, uses, mode };
         let authority = self.authority().ok_or(StoreError::Damaged("grant"))?;
+        if mode == InviteMode::Bearer {
+            // Before it exists: an invitation whose ticket cannot be made would stay open for nobody.
+            let all: usize = self.mem.control.ancestry(&authority).iter().map(|op| op.bytes.len()).sum();
+            fits_a_ticket(all + INVITE_BYTES)?;
+        }
         let op = self.write(|t, mem, ctx| {
             crate::local::cut(t, mem, ctx, 0)?;
             // Its only parent is what gives the right to say it, so that a ticket can carry all it builds on.
@@ -73,9 +87,7 @@ impl Store {
         let OpBody::Invite(Invite { mode, role, .. }) = op.body else { return Err(StoreError::Damaged("invitation")) };
         let bearer = mode == InviteMode::Bearer;
         let ops: Vec<ControlOp> = if bearer { self.mem.control.ancestry(&op.hash).into_iter().cloned().collect() } else { Vec::new() };
-        if ops.iter().map(|op| op.bytes.len()).sum::<usize>() > TICKET_OPS {
-            return Err(StoreError::Control("this ticket would be too long: use a ticket with --approve, a QR or a code".into()));
-        }
+        fits_a_ticket(ops.iter().map(|op| op.bytes.len()).sum())?;
         let tells = Tells { project: self.genesis()?.name.clone(), role: Some(role), observations: self.count()? };
         let host = (mode == InviteMode::Meet).then_some(self.mem.device);
         let epochs = if bearer { self.mem.ring.keys.clone() } else { Vec::new() };

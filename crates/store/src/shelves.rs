@@ -176,8 +176,8 @@ impl Store {
         if small.len() < 2 {
             return Ok(small);
         }
-        let (key, nonce) = (self.mail_key()?, self.entropy.bytes());
-        let chunk = pack.seal(&self.mem.project, &key, &nonce).map_err(|e| StoreError::OwnBatch(e.to_string()))?;
+        let key = self.mail_key()?;
+        let chunk = pack.seal(&self.mem.project, &key).map_err(|e| StoreError::OwnBatch(e.to_string()))?;
         if chunk.len() > small.iter().map(|m| m.0.len()).sum() {
             return Ok(small);
         }

@@ -112,12 +112,16 @@ pub struct ProjectLabel {
     /// Observations when it was written.
     #[n(4)]
     pub observations: Option<u64>,
+    /// How many devices had left or been removed when the first label under this account's key was written. Once there are more, one of
+    /// them may know the key: labels carry no ticket until the key is another.
+    #[n(5)]
+    pub since: Option<u64>,
 }
 
 impl ProjectLabel {
     /// A label.
-    pub fn new(name: String, project: ProjectId, ticket: Option<String>, observations: u64) -> Self {
-        Self { name, project: project.0.into(), ticket, observations: Some(observations) }
+    pub fn new(name: String, project: ProjectId, ticket: Option<String>, observations: u64, since: u64) -> Self {
+        Self { name, project: project.0.into(), ticket, observations: Some(observations), since: Some(since) }
     }
 
     /// The project.
@@ -199,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_label_opens_with_the_accounts_key_and_for_its_log_only() {
-        let label = ProjectLabel::new("River".into(), P, Some("cairn1x".into()), 3);
+        let label = ProjectLabel::new("River".into(), P, Some("cairn1x".into()), 3, 0);
         let sealed = label.seal(&[1; 32], [2; 24]);
         assert_eq!(ProjectLabel::open(&[1; 32], &relay_log(&P), &sealed), Some(label));
         assert_eq!(ProjectLabel::open(&[2; 32], &relay_log(&P), &sealed), None);

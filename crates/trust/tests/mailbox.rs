@@ -55,7 +55,7 @@ fn batches(plan: &[Vec<(u8, u8)>]) -> Vec<Batch> {
 fn packed(all: &[Batch]) -> Vec<u8> {
     let mut pack = Pack::default();
     assert!(all.iter().all(|b| pack.add(b)));
-    pack.seal(&PROJECT, &KEY, &[7; 24]).unwrap()
+    pack.seal(&PROJECT, &KEY).unwrap()
 }
 
 proptest! {

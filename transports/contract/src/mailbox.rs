@@ -85,6 +85,13 @@ pub enum MailboxError {
     Io(String, String),
 }
 
+impl MailboxError {
+    /// Other keys count there than a moment ago, or nothing is there any more: worth another look.
+    pub fn is_locked_or_missing(&self) -> bool {
+        matches!(self, MailboxError::Locked(_) | MailboxError::Missing(_))
+    }
+}
+
 /// A place that holds chunks.
 pub trait Mailbox {
     /// What is there that was not when `cursor` was given out; empty is from the beginning.

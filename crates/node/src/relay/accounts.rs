@@ -6,7 +6,7 @@ use crate::NodeError;
 use crate::home::{Home, Node, blocking};
 use crate::request::{Reply, SyncRequest};
 use cairn_model::{Instant, hex, unhex};
-use cairn_relay::wire::{Hex, LogId, Login, NewPassword, ProjectRow, Register, Sealed};
+use cairn_relay::wire::{Code, Hex, LabelOf, LogId, Login, NewPassword, ProjectRow, Register, Sealed};
 use cairn_relay::{Patience, Relay, RelayUrl};
 use cairn_store::{Entropy, OsEntropy};
 use cairn_sync::Progress;
@@ -169,7 +169,15 @@ impl Home {
         let done = self.online(|| {
             let relay = self.relay(&url)?;
             relay.about().map_err(from_relay)?;
-            relay.register(&new).map_err(from_relay)
+            match relay.register(&new) {
+                // Perhaps taken by this very request, whose answer was lost on the way: then its proof opens, and its key is ours.
+                Err(e) if e.code() == Some(Code::NameTaken) => {
+                    let login = Login { user: user.clone(), auth: Hex(password.auth), recovery: false };
+                    let ours = relay.login(&login).ok().filter(|there| password.unwrap(&there.wrapped.0) == Some(key));
+                    ours.ok_or_else(|| from_relay(e))
+                }
+                done => done.map_err(from_relay),
+            }
         })?;
         let account = Account { relay: url.to_string(), user, token: done.token, key };
         self.keep_account(account.clone())?;
@@ -205,30 +213,48 @@ impl Home {
         good(&who.password)?;
         let words = words_of(phrase)?;
         let account = self.log_in(who, &user, &words, true)?;
-        self.change(&account, &words, &who.password)?;
+        let account = self.change(account, &words, &words, &who.password)?;
         self.keep_account(account.clone())?;
         Ok(Self::logged_in(&account))
     }
 
-    fn change(&self, account: &Account, old: &AccountProof, password: &str) -> Result<(), NodeError> {
+    /// Another password, and with it another key of the account: whoever had the old one reads no list written from now on.
+    fn change(&self, account: Account, old: &AccountProof, words: &AccountProof, password: &str) -> Result<Account, NodeError> {
         let fresh = proof(&account.user, password)?;
-        let new = NewPassword {
-            old: Hex(old.auth),
-            auth: Hex(fresh.auth),
-            wrapped: Sealed(fresh.wrap(&account.key, random())),
-            recovery_auth: None,
-            recovery_wrapped: None,
-        };
+        let key = random::<32>();
         let url = parse(&account.relay)?;
-        self.online(|| self.relay(&url)?.set_password(&account.token, &new).map_err(from_relay))
+        self.online(|| {
+            let relay = self.relay(&url)?;
+            let there = relay.account(&account.token).map_err(from_relay)?.projects;
+            let again = |p: &ProjectRow| {
+                // Whoever was removed before now does not know this key.
+                let mut label = ProjectLabel::open(&account.key, &p.log.0, &p.label.0)?;
+                label.since = None;
+                Some(LabelOf { log: p.log, label: Sealed(label.seal(&key, random())) })
+            };
+            let new = NewPassword {
+                old: Hex(old.auth),
+                auth: Hex(fresh.auth),
+                wrapped: Sealed(fresh.wrap(&key, random())),
+                recovery_auth: Some(Hex(words.auth)),
+                recovery_wrapped: Some(Sealed(words.wrap(&key, random()))),
+                labels: there.iter().filter_map(again).collect(),
+            };
+            relay.set_password(&account.token, &new).map_err(from_relay)
+        })?;
+        Ok(Account { key, ..account })
     }
 
-    /// `relay password`: another password; other devices are logged out.
+    /// `relay password`: another password and other recovery words, which are told once; other devices are logged out.
     pub fn relay_password(&self, relay: Option<&str>, user: Option<&str>, old: &str, new: &str) -> Result<Reply, NodeError> {
         good(new)?;
         let account = self.account_of(relay, user)?;
-        self.change(&account, &proof(&account.user, old)?, new)?;
-        Ok(Self::logged_in(&account))
+        let (old, phrase) = (proof(&account.user, old)?, account_words(&random()));
+        let account = self.change(account, &old, &words_of(&phrase)?, new)?;
+        self.keep_account(account.clone())?;
+        let mut reply = Self::logged_in(&account);
+        reply.data["recovery"] = json!(phrase);
+        Ok(reply)
     }
 
     /// `relay logout`. Where the relay is not reached, this device forgets the account all the same.

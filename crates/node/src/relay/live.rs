@@ -7,6 +7,7 @@ use crate::home::Node;
 use crate::watch::visit_one;
 use cairn_relay::wire::Head;
 use cairn_relay::{News, RelayUrl};
+use cairn_store::{Entropy, OsEntropy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,17 +51,35 @@ pub(crate) async fn watch_relays(node: &Arc<Node>) {
     }
 }
 
+/// Until the next look that nothing called for: not all devices at the same moment.
+fn some_time() -> Duration {
+    let random: &mut dyn Entropy = &mut OsEntropy;
+    let [byte]: [u8; 1] = random.bytes();
+    POLL + POLL.mul_f64(f64::from(byte) / 255.0)
+}
+
 async fn keep_up(node: Arc<Node>, name: String, url: RelayUrl) {
     let mut states = BTreeMap::new();
     let mut changes = node.changes();
     let heard = Arc::new(Notify::new());
     let _news = Running(tokio::spawn(hear(node.clone(), url.clone(), heard.clone())));
+    // A receipt alone waits for the next look: else every observation would bring one from every device, and each of those a visit of
+    // all others.
+    let mut receipt_later = false;
+    let mut look = tokio::time::Instant::now() + some_time();
     loop {
-        visit_one(&node, &name, Carrier::Relay(url.clone()), &mut states).await;
+        visit_one(&node, &name, Carrier::Relay(url.clone()), receipt_later, &mut states).await;
         tokio::select! {
-            () = tokio::time::sleep(POLL) => continue,
-            () = heard.notified() => {}
-            changed = changes.recv() => if matches!(changed, Err(RecvError::Closed)) { return },
+            () = tokio::time::sleep_until(look) => {
+                receipt_later = false;
+                look = tokio::time::Instant::now() + some_time();
+                continue;
+            }
+            () = heard.notified() => receipt_later = true,
+            changed = changes.recv() => match changed {
+                Err(RecvError::Closed) => return,
+                _ => receipt_later = true,
+            },
         }
         tokio::time::sleep(QUIET).await;
         // What came meanwhile is in this visit.

@@ -1,6 +1,7 @@
 //! Relays: a sync with one, the accounts of this device there, and what is kept up to date while the service runs.
 
 mod accounts;
+mod label;
 mod live;
 mod state;
 mod visit;
@@ -28,6 +29,12 @@ pub fn at_relay<T: Send>(
             work(&relay)
         })
     })
+}
+
+/// What was wrong at a relay has been seen by somebody.
+pub(crate) fn forget_alarms(store: &mut cairn_store::Store, url: &RelayUrl) -> Result<(), NodeError> {
+    let before = RelayState::read(store, url)?;
+    RelayState { evidence: Vec::new(), ..before.clone() }.write(store, url, &before)
 }
 
 /// Relays among the remotes of a project, with what was wrong there: for `status`.

@@ -5,11 +5,12 @@ use crate::NodeError;
 use cairn_model::{ChunkHash, DeviceId, Instant};
 use cairn_relay::wire::Head;
 use cairn_relay::{Alarm, RelayUrl};
-use cairn_store::Store;
+use cairn_store::{Entropy, OsEntropy, Store};
+use cairn_trust::{open_own, seal_own};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Alarms kept: the first ones tell most.
+/// Alarms kept, the newest.
 const ALARMS: usize = 32;
 
 /// One thing a relay did that an honest one does not, with what proves it.
@@ -34,6 +35,10 @@ pub(crate) struct Evidence {
 pub(crate) struct RelayState {
     /// The last head that was seen and checked.
     pub head: Option<String>,
+    /// Heads checked before, for what other devices tell later.
+    pub checked: Vec<String>,
+    /// Visits so far: every so many everything is listed, whatever the cursor says.
+    pub visits: u32,
     /// Session and the public half of the key it was opened with.
     pub session: Option<(String, String)>,
     /// What of other devices' words was compared already.
@@ -46,8 +51,10 @@ pub(crate) struct RelayState {
     pub user: Option<String>,
     /// What the label was made of: changes when it must be written anew.
     pub labelled: Option<String>,
-    /// The invitation in the label, and its secret.
-    pub invite: Option<(String, String)>,
+    /// The invitation in the label, and its secret if it is this device's own.
+    pub invite: Option<(String, Option<String>)>,
+    /// How many devices had left or been removed when labels with a way in began.
+    pub since: Option<u64>,
 }
 
 /// A relay as receipts name it.
@@ -66,7 +73,7 @@ pub(crate) fn mailbox_id(url: &RelayUrl) -> [u8; 16] {
 
 impl RelayState {
     pub fn read(store: &Store, url: &RelayUrl) -> Result<Self, NodeError> {
-        let kept = store.mailbox(&key(url))?;
+        let kept = store.mailbox(&key(url))?.and_then(|bytes| open_own(store.keys(), &bytes));
         Ok(kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
     }
 
@@ -74,7 +81,10 @@ impl RelayState {
     pub fn write(&self, store: &mut Store, url: &RelayUrl, before: &Self) -> Result<(), NodeError> {
         if self != before {
             let bytes = serde_json::to_vec(self).map_err(|e| NodeError::Store { message: e.to_string() })?;
-            store.note_mailbox(&key(url), &bytes)?;
+            // Under the device's key: a session and an invitation's secret are in it.
+            let random: &mut dyn Entropy = &mut OsEntropy;
+            let sealed = seal_own(store.keys(), random.bytes(), &bytes);
+            store.note_mailbox(&key(url), &sealed)?;
         }
         Ok(())
     }
@@ -106,6 +116,11 @@ impl RelayState {
                 let message = format!("the relay showed {} other chunks than it shows here, up to chunk {}", name(witness), there.seq);
                 ("forked", there, *here, Some(name(witness)), message)
             }
+            Alarm::Hidden { head, chunks } => {
+                let message =
+                    format!("the relay says that {chunks} chunks were taken away there, up to chunk {}, and no device did that", head.seq);
+                ("hidden", head, *head, None, message)
+            }
             Alarm::Dropped { head, chunks } => {
                 ("dropped", head, *head, None, format!("the relay acknowledged {chunks} chunks and does not show them"))
             }
@@ -113,7 +128,10 @@ impl RelayState {
         let at = Instant::from_unix_ms(now_ms).map(|i| i.to_rfc3339()).unwrap_or_default();
         let evidence = Evidence { at, what: what.into(), message, shown: shown.to_string(), now: now.to_string(), device };
         let known = self.evidence.iter().any(|e| (&e.what, &e.shown, &e.device) == (&evidence.what, &evidence.shown, &evidence.device));
-        if !known && self.evidence.len() < ALARMS {
+        if !known {
+            if self.evidence.len() == ALARMS {
+                self.evidence.remove(0);
+            }
             self.evidence.push(evidence.clone());
         }
         (!known).then_some(evidence)

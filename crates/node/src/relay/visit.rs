@@ -6,23 +6,22 @@ use super::state::{RelayState, mailbox_id, relay_tag};
 use crate::NodeError;
 use crate::carry::{Carried, Errand, refused_by, row};
 use crate::home::{Node, now_ms};
-use cairn_contract::{Mailbox, MailboxError};
-use cairn_model::{DeviceId, hex, unhex};
+use cairn_contract::{Kept, Listing, Mailbox, MailboxError};
+use cairn_model::{ChunkHash, DeviceId, hex};
 use cairn_relay::wire::{Code, Head, LogId, public_key};
 use cairn_relay::{Entered, KeyRing, Patience, Relay, RelayError, RelayMailbox, RelayUrl, Remembered};
 use cairn_store::{Entropy, OsEntropy, Store, StoreError};
 use cairn_sync::{ExchangeSetup, Memory, Progress};
-use cairn_trust::{
-    ControlHash, InviteMode, ProjectLabel, RelayHead, Role, open_admin, relay_access, relay_admin, relay_knock, relay_log, seal_admin,
-};
+use cairn_trust::{RelayHead, Role, open_admin, relay_access, relay_admin, relay_knock, relay_log, seal_admin};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use tokio::runtime::Handle;
 
 /// How often the keys may turn out to be others in the middle of a visit.
 const ROUNDS: usize = 4;
-/// Devices that may come back by one label's ticket.
-const LABEL_USES: u32 = 8;
+/// Every so many visits everything is listed again: what a relay hid for a moment, and what other devices were shown long ago.
+const ALL_AGAIN: u32 = 32;
 
 /// Seeds of the keys that may open the project's log.
 pub(crate) fn ring(store: &Store) -> KeyRing {
@@ -40,7 +39,7 @@ fn coordinators(store: &Store) -> (Vec<(DeviceId, [u8; 32])>, String) {
     (all, word)
 }
 
-fn random<const N: usize>() -> [u8; N] {
+pub(super) fn random<const N: usize>() -> [u8; N] {
     let random: &mut dyn Entropy = &mut OsEntropy;
     random.bytes()
 }
@@ -64,20 +63,22 @@ impl<E: Into<NodeError>> From<E> for Stopped {
 }
 
 /// One visit.
-struct Visiting<'a> {
-    node: &'a Node,
+pub(super) struct Visiting<'a> {
+    pub(super) node: &'a Node,
     errand: &'a Errand<'a>,
-    url: &'a RelayUrl,
-    relay: Relay,
-    mailbox: RelayMailbox,
+    pub(super) url: &'a RelayUrl,
+    pub(super) relay: Relay,
+    pub(super) mailbox: RelayMailbox,
     before: RelayState,
-    state: RelayState,
+    pub(super) state: RelayState,
     witnesses: Vec<(DeviceId, Head)>,
-    account: Option<Account>,
+    pub(super) account: Option<Account>,
 }
 
 /// Syncs with a relay and tells what came of it, as a row of `targets`. Blocks.
 pub(crate) fn sync_relay(node: &Node, errand: &Errand<'_>, url: &RelayUrl, seen: &(dyn Fn(&Progress) + Sync)) -> Result<Value, NodeError> {
+    let turn = node.turn_at(url);
+    let _one = turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut visiting = match Visiting::new(node, errand, url) {
         Ok(visiting) => visiting,
         Err(Stopped::Relay(e)) => return Ok(refused(errand, e)),
@@ -92,13 +93,55 @@ pub(crate) fn sync_relay(node: &Node, errand: &Errand<'_>, url: &RelayUrl, seen:
     }
 }
 
+/// A relay's mailbox that tells receipts at once which head it was shown: what is pushed in this visit tells of this visit.
+struct Noting<'a> {
+    mailbox: &'a mut RelayMailbox,
+    node: &'a Node,
+    tag: [u8; 16],
+}
+
+impl Mailbox for Noting<'_> {
+    fn list(&mut self, cursor: &[u8]) -> Result<Listing, MailboxError> {
+        let listing = self.mailbox.list(cursor)?;
+        if let Some(head) = self.mailbox.head() {
+            let head = RelayHead { relay: self.tag, seq: head.seq, hash: head.hash };
+            self.node.store().note_relay_head(head).map_err(|e| MailboxError::Io("this device".into(), e.to_string()))?;
+        }
+        Ok(listing)
+    }
+
+    fn read(&mut self, names: &[ChunkHash]) -> Result<Vec<Vec<u8>>, MailboxError> {
+        self.mailbox.read(names)
+    }
+
+    fn add(&mut self, chunks: &[Vec<u8>]) -> Result<(), MailboxError> {
+        self.mailbox.add(chunks)
+    }
+
+    fn commit(&mut self) -> Result<Kept, MailboxError> {
+        self.mailbox.commit()
+    }
+}
+
+/// Advice that fits a relay, where that for files and folders does not.
+fn advised(mut row: Value) -> Value {
+    let remedy = match row["state"].as_str() {
+        Some("full") => "ask the relay's operator for more room, or use another relay; what must not wait (keys, who belongs) came through",
+        Some("failed") => "sync again; if it goes on, use another relay: everything is on this device",
+        _ => return row,
+    };
+    row["remedy"] = json!(remedy);
+    row
+}
+
 fn refused(errand: &Errand<'_>, e: RelayError) -> Value {
     let code = e.code();
     let mut out = refused_by(errand.typed, "relay", &e.into_mailbox());
     out["remedy"] = match code {
         Some(Code::AccountNeeded) => json!("log in first: `cairn relay login URL`, or `cairn relay register URL`"),
+        Some(Code::Session) => json!("log in again: `cairn relay login URL`"),
         Some(Code::Blocked) => json!("ask the operator of the relay; your data is on your devices"),
-        _ => out["remedy"].take(),
+        _ => return advised(out),
     };
     out
 }
@@ -119,7 +162,8 @@ impl<'a> Visiting<'a> {
         let keys = ring(&store);
         let place = |key: &str| keys.access.iter().position(|seed| hex(&public_key(seed).0) == key);
         let token = before.session.as_ref().and_then(|(token, key)| Some((token.clone(), place(key)?)));
-        let remembered = Remembered { head: before.head(), token, witnesses: witnesses.iter().map(|(_, h)| *h).collect() };
+        let checked = before.checked.iter().filter_map(|h| h.parse().ok()).collect();
+        let remembered = Remembered { head: before.head(), token, witnesses: witnesses.iter().map(|(_, h)| *h).collect(), checked };
         let account = read_accounts(&node.home_folder, store.keys())?.into_iter().filter(|a| a.relay == url.to_string());
         let account = account.min_by_key(|a| before.user.as_ref() != Some(&a.user));
         let mailbox = relay.mailbox(keys, remembered);
@@ -129,6 +173,10 @@ impl<'a> Visiting<'a> {
 
     fn run(&mut self, seen: &(dyn Fn(&Progress) + Sync)) -> Result<Value, Stopped> {
         let setup = self.errand.setup.clone();
+        self.state.visits = self.state.visits.wrapping_add(1);
+        if setup.push && !setup.dry_run {
+            self.close_way_in()?;
+        }
         for round in 0..ROUNDS {
             match self.mailbox.enter()? {
                 Entered::NoLog if !setup.push || setup.dry_run => return Ok(self.nothing_there()),
@@ -143,9 +191,10 @@ impl<'a> Visiting<'a> {
                         self.shut_out_first(seen)?;
                     }
                     let carried = self.exchange(&setup, seen);
-                    let locked = matches!(&carried.visit.ended, Some(crate::VisitError::Mailbox(MailboxError::Locked(_))));
-                    if locked && round + 1 < ROUNDS {
-                        // Other keys count since a moment ago.
+                    // Other keys count since a moment ago, or the log is gone.
+                    let moved = MailboxError::is_locked_or_missing;
+                    let moved = matches!(&carried.visit.ended, Some(crate::VisitError::Mailbox(e)) if moved(e));
+                    if moved && round + 1 < ROUNDS {
                         self.mailbox.with_keys(ring(&self.node.store()));
                         continue;
                     }
@@ -161,10 +210,19 @@ impl<'a> Visiting<'a> {
 
     fn exchange(&mut self, setup: &ExchangeSetup, seen: &(dyn Fn(&Progress) + Sync)) -> Carried {
         let id = mailbox_id(self.url);
-        let memory = self.node.store().mailbox(&id).ok().flatten().map(|bytes| Memory::decode(&bytes)).unwrap_or_default();
+        let mut memory = self.node.store().mailbox(&id).ok().flatten().map(|bytes| Memory::decode(&bytes)).unwrap_or_default();
+        if self.state.visits.is_multiple_of(ALL_AGAIN) {
+            memory.cursor.clear();
+        }
         let setup = ExchangeSetup { memory, in_small_steps: true, ..setup.clone() };
         let sync = (!setup.dry_run).then_some(self.errand.number);
-        self.node.carry_at(&self.node.relaying, &mut self.mailbox, Some(id), setup, sync, &mut |p| seen(p))
+        let mut noting = Noting { mailbox: &mut self.mailbox, node: self.node, tag: relay_tag(self.url) };
+        let carried = self.node.carry_at(&Mutex::default(), &mut noting, Some(id), setup, sync, &mut |p| seen(p));
+        if self.mailbox.must_list_again() && sync.is_some() {
+            // Only a cache: without it everything is listed and compared.
+            self.node.store().note_mailbox(&id, &Memory::default().encode()).ok();
+        }
+        carried
     }
 
     fn nothing_there(&self) -> Value {
@@ -184,7 +242,22 @@ impl<'a> Visiting<'a> {
         };
         let record = record.ok_or_else(|| StoreError::Control("there are more coordinators than a relay's record has room for".into()))?;
         let token = self.account.as_ref().map(|a| a.token.clone());
-        self.mailbox.create(&relay_admin(&secret), record, token.as_deref())?;
+        let admin = relay_admin(&secret);
+        match self.mailbox.create(&admin, record.clone(), token.as_deref()) {
+            // The account's token has ended. Where nobody needs to pay, the project does not wait for that.
+            Err(e) if e.code() == Some(Code::Session) => match self.mailbox.create(&admin, record, None) {
+                Err(other) if other.code() == Some(Code::AccountNeeded) => return Err(e.into()),
+                done => done?,
+            },
+            done => done?,
+        };
+        let (me, (all, word)) = {
+            let store = self.node.store();
+            (store.device(), coordinators(&store))
+        };
+        if all.iter().any(|(d, _)| *d == me) {
+            self.state.admins = Some(word);
+        }
         Ok(())
     }
 
@@ -196,7 +269,7 @@ impl<'a> Visiting<'a> {
         }
         let setup = ExchangeSetup { pull: true, ..ExchangeSetup::default() };
         let sync = self.errand.number;
-        let carried = self.node.carry_at(&self.node.relaying, &mut self.mailbox, None, setup.clone(), Some(sync), &mut |_| {});
+        let carried = self.node.carry_at(&Mutex::default(), &mut self.mailbox, None, setup.clone(), Some(sync), &mut |_| {});
         if carried.visit.outcome.shut_out || carried.visit.ended.is_some() {
             return Ok(Some(row(self.node, self.errand.typed, "relay", &setup, carried)?));
         }
@@ -233,41 +306,35 @@ impl<'a> Visiting<'a> {
         Ok(())
     }
 
-    /// The newest read key counts at the relay from now on, and only coordinators have the admin key. By a coordinator.
-    fn rotate(&mut self) -> Result<(), Stopped> {
+    /// The newest read key counts at the relay from now on, and only coordinators have the admin key. By a coordinator. `false` if an
+    /// older read key goes on counting there.
+    fn rotate(&mut self) -> Result<bool, Stopped> {
         let (project, me, keys, all, word, newest) = {
             let store = self.node.store();
             let (all, word) = coordinators(&store);
             (store.project(), store.device(), store.keys().clone(), all, word, ring(&store))
         };
-        if !all.iter().any(|(d, _)| *d == me) {
-            return Ok(());
-        }
         let newest_counts = matches!(self.mailbox.enter()?, Entered::In(0));
-        if newest_counts && self.state.admins.as_ref() == Some(&word) {
-            return Ok(());
+        let governs = all.iter().any(|(d, _)| *d == me);
+        if !governs || (newest_counts && self.state.admins.as_ref() == Some(&word)) {
+            return Ok(newest_counts);
         }
         let there = self.mailbox.keys()?;
-        let Some((secret, readers)) = open_admin(&project, &there.record.0, &keys) else { return Ok(()) };
+        let Some((secret, _)) = open_admin(&project, &there.record.0, &keys) else { return Ok(newest_counts) };
         if public_key(&relay_admin(&secret)) != there.admin {
-            return Ok(());
+            return Ok(newest_counts);
         }
-        let wanted: BTreeSet<[u8; 8]> = all.iter().map(|(d, _)| d.short()).collect();
-        let boxed: BTreeSet<[u8; 8]> = readers.into_iter().collect();
-        if newest_counts && wanted == boxed {
-            self.state.admins = Some(word);
-            return Ok(());
-        }
-        let next = if boxed.is_subset(&wanted) { secret } else { random() };
-        let Some(record) = seal_admin(&project, &next, &all, random()) else { return Ok(()) };
+        // Always another secret: whoever made the log, or was a coordinator once, may have kept the one there is.
+        let next: [u8; 32] = random();
+        let Some(record) = seal_admin(&project, &next, &all, random()) else { return Ok(newest_counts) };
         self.mailbox.with_keys(newest);
         match self.mailbox.rotate(there.version, &relay_admin(&secret), &relay_admin(&next), record) {
             // Another coordinator was faster; the next visit looks again.
-            Err(e) if e.code() == Some(Code::Changed) => Ok(()),
+            Err(e) if e.code() == Some(Code::Changed) => Ok(newest_counts),
             Err(e) => Err(e.into()),
             Ok(()) => {
                 self.state.admins = Some(word);
-                Ok(())
+                Ok(true)
             }
         }
     }
@@ -280,8 +347,13 @@ impl<'a> Visiting<'a> {
             self.node.store().may_mail()?;
             self.mailbox.with_keys(ring(&self.node.store()));
             // What the exchange brought may have been a removal.
-            if let Err(Stopped::Node(e)) = self.rotate() {
-                return Err(Stopped::Node(e));
+            match self.rotate() {
+                Ok(true) => {}
+                Ok(false) => self.not_shut_out(&mut row, &mut faults),
+                Err(Stopped::Node(e)) => return Err(Stopped::Node(e)),
+                Err(Stopped::Relay(e)) => {
+                    faults.push(json!(format!("the keys at the relay were not changed: {e}; the next sync tries again")))
+                }
             }
             if let Err(e) = self.label() {
                 faults.push(json!(format!("the account's list of projects was not brought up to date: {e}")));
@@ -289,7 +361,25 @@ impl<'a> Visiting<'a> {
         }
         faults.extend(self.alarms()?.into_iter().map(Value::from));
         row["faults"] = json!(faults);
-        Ok(row)
+        Ok(advised(row))
+    }
+
+    /// A device that was removed can go on at the relay: said, because nobody else will.
+    fn not_shut_out(&self, row: &mut Value, faults: &mut Vec<Value>) {
+        let message = "the project has a new read key, and at this relay the old one counts on: a removed device can still fetch and add sealed chunks there";
+        let governs = {
+            let store = self.node.store();
+            let me = store.device();
+            coordinators(&store).0.iter().any(|(d, _)| *d == me)
+        };
+        if !governs {
+            faults.push(json!(format!("{message}, until a coordinator syncs with it")));
+        } else if row["state"] == "synced" {
+            (row["state"], row["message"]) = (json!("partly"), json!(message));
+            row["remedy"] = json!(
+                "let the coordinator sync that put the project there (or one that did since); or use another relay: `cairn remote add`"
+            );
+        }
     }
 
     /// Evidence of what was wrong, kept, and told.
@@ -298,7 +388,10 @@ impl<'a> Visiting<'a> {
         let mut told = Vec::new();
         for alarm in self.mailbox.alarms().to_vec() {
             if let Some(e) = self.state.note(&alarm, &self.witnesses, &store, now_ms()) {
-                told.push(format!("ALARM: {}; what it lacks is pushed again, and `cairn status` keeps the evidence", e.message));
+                told.push(format!(
+                    "ALARM: {}; what it lacks is pushed again, and `cairn status` keeps the evidence until `cairn remote seen NAME`",
+                    e.message
+                ));
             }
         }
         Ok(told)
@@ -313,73 +406,15 @@ impl<'a> Visiting<'a> {
         let mut store = self.node.store();
         if let Some(head) = self.mailbox.head() {
             self.state.head = Some(head.to_string());
-            if self.mailbox.walked() {
-                self.state.compared.extend(self.witnesses.iter().map(|(d, h)| (d.to_string(), h.to_string())));
-            }
+            let compared = self.mailbox.compared().iter().filter_map(|n| self.witnesses.get(*n));
+            self.state.compared.extend(compared.map(|(d, h)| (d.to_string(), h.to_string())));
+            self.state.checked = self.mailbox.checked().iter().map(ToString::to_string).collect();
             store.note_relay_head(RelayHead { relay: relay_tag(self.url), seq: head.seq, hash: head.hash })?;
         }
         let keys = ring(&store);
         let session = self.mailbox.token().and_then(|(token, place)| Some((token, hex(&public_key(keys.access.get(place)?).0))));
         self.state.session = session;
         self.state.write(&mut store, self.url, &self.before)
-    }
-
-    /// What a label is made of, in a word.
-    fn label_word(&self, account: &Account) -> Result<String, NodeError> {
-        let store = self.node.store();
-        let key = store.read_keys().first().map(|k| hex(&k.id().0)).unwrap_or_default();
-        let invite = self.state.invite.as_ref().map(|(op, _)| op.clone()).unwrap_or_default();
-        Ok(format!("{} {key} {invite} {}", account.user, store.genesis()?.name))
-    }
-
-    /// The account's devices see the project by name, and with a way in if this device may invite. Written anew only when what it is
-    /// made of changed.
-    fn label(&mut self) -> Result<(), NodeError> {
-        let Some(account) = self.account.clone() else { return Ok(()) };
-        let usable = self.way_in_counts();
-        if self.state.labelled == Some(self.label_word(&account)?) && usable != Some(false) {
-            return Ok(());
-        }
-        let ticket = self.way_in(usable)?;
-        let (project, label) = {
-            let store = self.node.store();
-            let label = ProjectLabel::new(store.genesis()?.name.clone(), store.project(), ticket, store.count()?);
-            (store.project(), label.seal(&account.key, random()))
-        };
-        let Some((session, _)) = self.mailbox.token() else { return Ok(()) };
-        self.relay.label(&account.token, &session, LogId(relay_log(&project)), label).map_err(from_relay)?;
-        (self.state.user, self.state.labelled) = (Some(account.user.clone()), Some(self.label_word(&account)?));
-        Ok(())
-    }
-
-    /// Whether the invitation of the label still lets somebody in; `None` if there is none, or it was revoked on purpose.
-    fn way_in_counts(&self) -> Option<bool> {
-        let (invite, _) = self.state.invite.as_ref()?;
-        let store = self.node.store();
-        let members = store.membership();
-        let found = members.invitations.iter().find(|i| hex(&i.op.0) == *invite)?;
-        (!found.revoked).then_some(found.is_open())
-    }
-
-    /// A ticket for the account's next device. Where this device may not invite, or the invitation was revoked, there is none.
-    fn way_in(&mut self, usable: Option<bool>) -> Result<Option<String>, NodeError> {
-        let mut store = self.node.store();
-        let role = store.membership().members.get(&store.device()).map(|m| m.role);
-        if role != Some(Role::Coordinator) || (self.state.invite.is_some() && usable.is_none()) {
-            return Ok(None);
-        }
-        let addresses = vec![self.url.to_string()];
-        let known = self.state.invite.clone().filter(|_| usable == Some(true)).and_then(|(op, secret)| {
-            let bytes = |text: &str| unhex(text).ok().and_then(|b| <[u8; 32]>::try_from(b).ok());
-            Some((ControlHash(bytes(&op)?), bytes(&secret)?))
-        });
-        let again = known.map(|(op, secret)| store.ticket_again(&op, secret, addresses.clone())).transpose()?.flatten();
-        let ticket = match again {
-            Some(ticket) => ticket,
-            None => store.invite(Role::Coordinator, LABEL_USES, InviteMode::Bearer, addresses)?,
-        };
-        self.state.invite = Some((hex(&ticket.invite.0), hex(&ticket.secret)));
-        Ok(Some(ticket.encode()))
     }
 }
 

@@ -22,6 +22,8 @@ pub struct ExchangeSetup {
     pub for_readers: bool,
     /// The line is slow or breaks: what is read at once, and lost if it breaks, is little.
     pub in_small_steps: bool,
+    /// A receipt alone is no reason to write: it goes with whatever is written next. For visits that many devices make at once.
+    pub receipt_later: bool,
     /// What is remembered of the mailbox.
     pub memory: Memory,
 }

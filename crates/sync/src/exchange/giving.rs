@@ -26,7 +26,8 @@ impl Exchange {
                 self.lacks.push_back(lack);
             }
         }
-        let nothing = self.lacks.is_empty() && self.relisted.is_empty() && others == 0 && !self.memory.owes_receipt && !self.mend;
+        let owes = self.memory.owes_receipt && !self.setup.receipt_later;
+        let nothing = self.lacks.is_empty() && self.relisted.is_empty() && others == 0 && !owes && !self.mend;
         if self.setup.dry_run || nothing || !may_write {
             return self.finish();
         }

@@ -2,6 +2,7 @@
 //! regrouped by document, where compression finds what they share. Who opens it has the batches as their author signed them.
 
 use crate::batch::payload_lengths;
+use crate::derive::derive;
 use crate::{Batch, BatchError, ChunkError, ChunkKind, EpochKey, cbor, chunk_kind, limits, open, seal};
 use cairn_model::ProjectId;
 use minicbor::bytes::{ByteArray, ByteVec};
@@ -71,10 +72,13 @@ impl Pack {
         self.headers.is_empty()
     }
 
-    /// The chunk. `nonce` is random and used once.
-    pub fn seal(self, project: &ProjectId, key: &EpochKey, nonce: &[u8; 24]) -> Result<Vec<u8>, ChunkError> {
+    /// The chunk. Its nonce is made of the read key and of all that is in it: the same batches give the same bytes, so a push that was
+    /// cut off goes on where it stopped; other batches give another nonce.
+    pub fn seal(self, project: &ProjectId, key: &EpochKey) -> Result<Vec<u8>, ChunkError> {
         let body = cbor::encode(&PackCbor { headers: self.headers, changes: self.changes.concat().into() });
-        seal(project, ChunkKind::Pack, key, nonce, &body)
+        let mut nonce = [0; 24];
+        nonce.copy_from_slice(&derive("cairn pack nonce v1", &[&key.0, &body])[..24]);
+        seal(project, ChunkKind::Pack, key, &nonce, &body)
     }
 }
 

@@ -74,6 +74,7 @@ impl RelayError {
             RelayError::Refused { url, problem } => match problem.code {
                 Code::Quota | Code::Full => MailboxError::Full(format!("{url} ({})", problem.title)),
                 Code::Rate | Code::Unavailable | Code::Changed | Code::Slow => MailboxError::Busy(url),
+                Code::NotFound => MailboxError::Missing(url),
                 Code::Key | Code::Right | Code::Session => MailboxError::Locked(url),
                 _ => MailboxError::Refused(url, problem.title),
             },

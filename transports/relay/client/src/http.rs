@@ -272,6 +272,18 @@ impl Http {
         }
     }
 
+    /// The body of an answer, if it is no longer than it may be.
+    pub async fn body(&self, mut response: Response, most: usize) -> Result<Vec<u8>, RelayError> {
+        let mut out = Vec::new();
+        while let Some(bytes) = response.chunk().await.map_err(|e| self.broke_off(&e))? {
+            if out.len() + bytes.len() > most {
+                return Err(self.contradiction("its answer has no end"));
+            }
+            out.extend(&bytes);
+        }
+        Ok(out)
+    }
+
     /// An answer broke off.
     pub fn broke_off(&self, e: &reqwest::Error) -> RelayError {
         RelayError::Unreached { url: self.name(), why: format!("the answer broke off: {e}") }

@@ -44,7 +44,9 @@ impl RelayMailbox {
 
     /// Other keys to try, after more were learnt.
     pub fn with_keys(&mut self, keys: KeyRing) {
-        self.door.keys = keys;
-        self.door.entered = None;
+        if self.door.keys != keys {
+            self.door.keys = keys;
+            self.door.entered = None;
+        }
     }
 }

@@ -8,16 +8,20 @@ use bytes::Bytes;
 use cairn_contract::{Entry, Kept, Listing, Mailbox, MailboxError};
 use cairn_model::ChunkHash;
 use cairn_relay_wire::{
-    Committed, FRAMES_TYPE, HEAD_HEADER, Head, INDEX_ROW_BYTES, IndexRow, NAMES_TYPE, NEXT_HEADER, Uploaded, frames, limits, read_index,
+    Code, Committed, FRAMES_TYPE, HEAD_HEADER, Head, INDEX_ROW_BYTES, IndexRow, NAMES_TYPE, NEXT_HEADER, Problem, Uploaded, frames, limits,
+    read_index,
 };
 use reqwest::Method;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use tokio::runtime::Handle;
 
-/// Bytes that are sent in one request.
-const TOGETHER_BYTES: usize = 4 << 20;
-/// A chunk above this goes in pieces, so that a bad connection loses little.
-const IN_PIECES: usize = 1 << 20;
+/// Bytes that are sent in one request: what a broken line costs.
+const TOGETHER_BYTES: usize = 512 << 10;
+/// A chunk above this goes in pieces, for the same reason.
+const IN_PIECES: usize = 512 << 10;
+/// Rows of an index that are taken at most: what a hostile relay can make a device hold. A million observations recorded one by one
+/// are below.
+const ROWS: usize = 4 << 20;
 /// Bytes of a piece.
 const PIECE_BYTES: usize = 256 << 10;
 /// Kind of a request to enter.
@@ -58,6 +62,13 @@ pub enum Alarm {
         /// What it showed here at that place.
         here: Head,
     },
+    /// It says that chunks were taken away there, which no device asked it to.
+    Hidden {
+        /// The head up to the first of them.
+        head: Head,
+        /// How many.
+        chunks: u64,
+    },
     /// It acknowledged chunks and does not show them.
     Dropped {
         /// Its head when it said so.
@@ -76,7 +87,14 @@ pub struct Remembered {
     pub token: Option<(String, usize)>,
     /// Heads that other devices of the project say they were shown.
     pub witnesses: Vec<Head>,
+    /// Heads that were checked here earlier: what witnesses behind the cursor are compared with.
+    pub checked: Vec<Head>,
 }
+
+/// Of a long walk, one head in so many is kept beside those that somebody asked about.
+const EVERY: u64 = 1_024;
+/// Heads kept for witnesses that come late.
+const CHECKED: usize = 256;
 
 /// One project's log at one relay.
 pub struct RelayMailbox {
@@ -85,6 +103,12 @@ pub struct RelayMailbox {
     remembered: Remembered,
     /// The chain as far as it was walked in this visit.
     walked: Head,
+    /// Names in the log, where this visit saw all of them.
+    all: Option<HashSet<ChunkHash>>,
+    /// Witnesses that were compared in this visit.
+    compared: BTreeSet<usize>,
+    /// What was pushed is said to lie before the cursor, where it is not known here: the next visit lists everything.
+    list_again: bool,
     alarms: Vec<Alarm>,
     buffer: Vec<Vec<u8>>,
     buffered: usize,
@@ -94,9 +118,6 @@ pub struct RelayMailbox {
     sending: Option<tokio::task::JoinHandle<Result<u32, RelayError>>>,
     /// Something of this push was there already: an earlier one was interrupted.
     resumed: bool,
-    /// Rows that are passed over: what a push writes anew, put together.
-    passed_over: HashSet<ChunkHash>,
-    listed: Vec<IndexRow>,
     /// What broke the last read off, after some of it had come: told at the next.
     broken: Option<RelayError>,
 }
@@ -146,14 +167,15 @@ impl RelayMailbox {
             runtime,
             remembered,
             walked,
+            all: None,
+            compared: BTreeSet::new(),
+            list_again: false,
             alarms: Vec::new(),
             buffer: Vec::new(),
             buffered: 0,
             uploaded: Vec::new(),
             sending: None,
             resumed: true,
-            passed_over: HashSet::new(),
-            listed: Vec::new(),
             broken: None,
         }
     }
@@ -167,9 +189,19 @@ impl RelayMailbox {
         &self.alarms
     }
 
-    /// `true` if what others were shown was compared in this visit.
-    pub fn walked(&self) -> bool {
-        self.walked.seq > 0
+    /// Witnesses that were compared in this visit. The others lie before what was read, and are compared when everything is listed.
+    pub fn compared(&self) -> &BTreeSet<usize> {
+        &self.compared
+    }
+
+    /// Heads checked in this visit and before, the newest last.
+    pub fn checked(&self) -> &[Head] {
+        &self.remembered.checked
+    }
+
+    /// What is remembered of the log does not fit what it says: the next visit must list everything.
+    pub fn must_list_again(&self) -> bool {
+        self.list_again
     }
 
     /// The last head that was seen and checked.
@@ -183,18 +215,6 @@ impl RelayMailbox {
             (Some(token), Some(Entered::In(place))) => Some((token.to_owned(), place)),
             _ => None,
         }
-    }
-
-    /// Small chunks of batches there, whose batches are worth putting together: they are passed over from the next listing on, and a
-    /// push writes them anew. Then [`RelayMailbox::passed_over`] tells what can be trimmed. Receipts and manifests that only tell of
-    /// those stay until then.
-    pub fn pass_over(&mut self, names: HashSet<ChunkHash>) {
-        self.passed_over = names;
-    }
-
-    /// All rows of the last listing.
-    pub fn listed(&self) -> &[IndexRow] {
-        &self.listed
     }
 
     /// Opens whatever our keys open.
@@ -211,9 +231,9 @@ impl RelayMailbox {
             let said: Head = header(&response, HEAD_HEADER)
                 .and_then(|text| text.parse().ok())
                 .ok_or_else(|| self.door.http.contradiction("it does not say where its log ends"))?;
-            let body = response.bytes().await.map_err(|e| self.door.http.broke_off(&e))?;
+            let body = self.door.http.body(response, limits::INDEX_ROWS * INDEX_ROW_BYTES).await?;
             let page = read_index(&body);
-            if page.len() * INDEX_ROW_BYTES != body.len() || page.len() > limits::INDEX_ROWS {
+            if page.len() * INDEX_ROW_BYTES != body.len() || rows.len() + page.len() > ROWS {
                 return Err(self.door.http.contradiction("its index does not read"));
             }
             let none = page.is_empty();
@@ -222,7 +242,7 @@ impl RelayMailbox {
                     return Err(self.door.http.contradiction(format!("its index jumps from {} to {}", end.seq, row.seq)));
                 }
                 end = end.next(&row.name);
-                if about.contains(&end.seq) {
+                if about.contains(&end.seq) || end.seq.is_multiple_of(EVERY) {
                     at.insert(end.seq, end);
                 }
                 rows.push(row);
@@ -239,8 +259,11 @@ impl RelayMailbox {
         loop {
             let response = self.door.ask(Method::GET, &format!("/index?after={after}"), Payload::None).await?;
             let next = header(&response, NEXT_HEADER).and_then(|text| text.parse::<u64>().ok()).filter(|n| *n > after);
-            let body = response.bytes().await.map_err(|e| self.door.http.broke_off(&e))?;
+            let body = self.door.http.body(response, limits::INDEX_ROWS * INDEX_ROW_BYTES).await?;
             entries.extend(read_index(&body).iter().map(entry));
+            if entries.len() > ROWS {
+                return Err(self.door.http.contradiction("its index has no end"));
+            }
             match next {
                 Some(next) => after = next,
                 None => return Ok(Listing { entries, start_over: true, ..Listing::default() }),
@@ -249,26 +272,24 @@ impl RelayMailbox {
     }
 
     async fn list_all(&mut self, cursor: &[u8]) -> Result<Listing, RelayError> {
-        self.listed.clear();
+        (self.all, self.list_again) = (None, false);
         if self.door.enter().await? == Entered::Doorstep {
             return self.doorstep().await;
         }
         let empty = Head::empty(&self.door.keys.log);
-        let start = head_of(cursor).filter(|_| self.passed_over.is_empty()).unwrap_or(empty);
+        let start = head_of(cursor).unwrap_or(empty);
         let before = self.remembered.head.or((start.seq > 0).then_some(start));
         let mut about: BTreeSet<u64> = self.remembered.witnesses.iter().map(|w| w.seq).collect();
         about.extend(before.map(|h| h.seq));
         about.insert(start.seq);
-        // What others were shown before our cursor can only be compared on the way from the beginning.
-        let behind = self.remembered.witnesses.iter().any(|w| w.seq < start.seq);
-        let walked = self.walk(if behind { empty } else { start }, &about).await;
+        let walked = self.walk(start, &about).await;
         if self.door.entered == Some(Entered::Doorstep) {
             // The session of the visit before had ended, and the keys here do not open another.
             return self.doorstep().await;
         }
         let mut walk = walked?;
         let mut start_over = start.seq == 0;
-        if !walk.adds_up() || walk.said.seq < start.seq || walk.at(start.seq) != Some(start) {
+        if !walk.adds_up() || walk.said.seq < start.seq {
             // From here on what it shows is compared with what it showed.
             start_over = true;
             if walk.from != empty {
@@ -278,25 +299,44 @@ impl RelayMailbox {
                 return Err(self.door.http.contradiction("the index it shows does not make the head it shows"));
             }
         }
-        let alarms = self.compare(&walk, before);
+        let mut alarms = self.compare(&walk, before);
         start_over |= !alarms.is_empty();
         if start_over && walk.from != empty {
             walk = self.walk(empty, &about).await?;
+            alarms = self.compare(&walk, before);
         }
+        Ok(self.listing(walk, alarms, start_over))
+    }
+
+    /// What a walk that adds up comes to.
+    fn listing(&mut self, walk: Walk, alarms: Vec<Alarm>, start_over: bool) -> Listing {
         self.alarms.extend(alarms);
-        let known = (start.seq - walk.from.seq.min(start.seq)) as usize;
-        let shown = if start_over { &walk.rows[..] } else { &walk.rows[known.min(walk.rows.len())..] };
-        let wanted = |row: &&IndexRow| !row.trimmed && !self.passed_over.contains(&row.name);
-        let entries = shown.iter().filter(wanted).map(entry).collect();
-        self.listed = shown.to_vec();
+        let hidden = walk.rows.iter().filter(|row| row.trimmed).count();
+        if start_over {
+            // What lies before an alarm is no measure any more.
+            self.remembered.checked.clear();
+            self.all = Some(walk.rows.iter().filter(|row| !row.trimmed).map(|row| row.name).collect());
+        }
+        self.check_off(walk.at.values().copied().chain([walk.end]));
         self.walked = walk.end;
         self.remembered.head = Some(walk.end);
-        let cursor = if self.passed_over.is_empty() { cursor_of(&walk.end) } else { Vec::new() };
-        Ok(Listing { entries, cursor, start_over, ..Listing::default() })
+        let cursor = if hidden > 0 { Vec::new() } else { cursor_of(&walk.end) };
+        let entries = walk.rows.iter().filter(|row| !row.trimmed).map(entry).collect();
+        Listing { entries, cursor, start_over, ..Listing::default() }
+    }
+
+    /// Keeps heads that were checked.
+    fn check_off(&mut self, heads: impl Iterator<Item = Head>) {
+        let checked = &mut self.remembered.checked;
+        checked.extend(heads);
+        checked.sort_by_key(|h| h.seq);
+        checked.dedup();
+        let over = checked.len().saturating_sub(CHECKED);
+        checked.drain(..over);
     }
 
     /// What it shows against what it showed, here and elsewhere.
-    fn compare(&self, walk: &Walk, before: Option<Head>) -> Vec<Alarm> {
+    fn compare(&mut self, walk: &Walk, before: Option<Head>) -> Vec<Alarm> {
         let mut alarms = Vec::new();
         if let Some(before) = before {
             match walk.at(before.seq) {
@@ -305,12 +345,22 @@ impl RelayMailbox {
                 _ => {}
             }
         }
+        if let Some(first) = walk.rows.iter().find(|row| row.trimmed) {
+            let chunks = walk.rows.iter().filter(|row| row.trimmed).count() as u64;
+            let seen = walk.rows.iter().take_while(|row| row.seq <= first.seq);
+            let head = seen.fold(walk.from, |head, row| head.next(&row.name));
+            alarms.push(Alarm::Hidden { head, chunks });
+        }
+        let earlier = |seq: u64| self.remembered.checked.iter().find(|h| h.seq == seq && seq < walk.from.seq).copied();
         for (witness, there) in self.remembered.witnesses.iter().enumerate() {
-            match walk.at(there.seq) {
+            match walk.at(there.seq).or_else(|| earlier(there.seq)) {
                 Some(here) if here != *there => alarms.push(Alarm::Forked { witness, there: *there, here }),
                 None if walk.end.seq < there.seq => alarms.push(Alarm::Withheld { witness, there: *there, here: walk.end }),
-                _ => {}
+                // It lies before what was read now: compared when everything is.
+                None => continue,
+                Some(_) => {}
             }
+            self.compared.insert(witness);
         }
         alarms
     }
@@ -321,6 +371,7 @@ impl RelayMailbox {
         }
         let mut out: Vec<Vec<u8>> = Vec::with_capacity(names.len());
         let mut left: Vec<ChunkHash> = names.to_vec();
+        let mut wanted: HashSet<ChunkHash> = names.iter().copied().collect();
         let mut tried = 0;
         while !left.is_empty() {
             let asked: Vec<ChunkHash> = left.iter().take(limits::NAMES).copied().collect();
@@ -335,7 +386,11 @@ impl RelayMailbox {
             let mut reader = Frames::default();
             let ended = loop {
                 match response.chunk().await {
-                    Ok(Some(bytes)) => out.extend(reader.push(&bytes).map_err(|why| self.door.http.contradiction(why))?),
+                    Ok(Some(bytes)) => {
+                        let chunks = reader.push(&bytes).map_err(|why| self.door.http.contradiction(why))?;
+                        // What nobody asked for is not kept.
+                        out.extend(chunks.into_iter().filter(|chunk| wanted.remove(&ChunkHash::of(chunk))));
+                    }
                     Ok(None) => break Ok(()),
                     Err(e) => break Err(self.door.http.broke_off(&e)),
                 }
@@ -344,9 +399,8 @@ impl RelayMailbox {
                 // What was left out is not there.
                 Ok(()) => left.drain(..asked.len()).for_each(drop),
                 Err(e) => {
-                    let got: HashSet<ChunkHash> = out.iter().map(|c| ChunkHash::of(c)).collect();
                     let before = left.len();
-                    left.retain(|name| !got.contains(name));
+                    left.retain(|name| wanted.contains(name));
                     // As long as something comes through, it goes on.
                     tried = if left.len() < before { 1 } else { tried + 1 };
                     if !self.door.http.once_more(&e, tried).await {
@@ -414,10 +468,7 @@ impl RelayMailbox {
         let (names, places) = if at_once {
             let chunks = std::mem::take(&mut self.buffer);
             self.buffered = 0;
-            let names: Vec<ChunkHash> = chunks.iter().map(|c| ChunkHash::of(c)).collect();
-            let body = Bytes::from(frames(chunks.iter().map(Vec::as_slice)));
-            let done = self.committed("/chunks?commit=true", FRAMES_TYPE, body).await?;
-            (names, done.places)
+            self.append(chunks).await?
         } else {
             self.flush().await?;
             self.sent().await?;
@@ -425,6 +476,24 @@ impl RelayMailbox {
         };
         self.confirm(&names, &places).await?;
         Ok(Kept::Acknowledged)
+    }
+
+    /// Uploads and commits in one request. Where the quota is used up, what must never wait goes alone.
+    async fn append(&mut self, mut chunks: Vec<Vec<u8>>) -> Result<(Vec<ChunkHash>, Vec<u64>), RelayError> {
+        let mut full = None;
+        loop {
+            let names: Vec<ChunkHash> = chunks.iter().map(|c| ChunkHash::of(c)).collect();
+            let body = Bytes::from(frames(chunks.iter().map(Vec::as_slice)));
+            let done = self.committed("/chunks?commit=true", FRAMES_TYPE, body).await;
+            match (done, full.take()) {
+                (Ok(done), None) => return Ok((names, done.places)),
+                (Err(e), None) if is_full(&e) && chunks.iter().any(|c| is_vital(c)) => {
+                    chunks.retain(|c| is_vital(c));
+                    full = Some(e);
+                }
+                (_, Some(e)) | (Err(e), None) => return Err(e),
+            }
+        }
     }
 
     async fn commit_uploaded(&mut self) -> Result<(Vec<ChunkHash>, Vec<u64>), RelayError> {
@@ -451,13 +520,25 @@ impl RelayMailbox {
             self.alarms.push(Alarm::Changed { before: from, now: walk.said });
             return Err(self.door.http.contradiction("its log changed while it was written to"));
         }
-        let shown: HashSet<ChunkHash> = walk.rows.iter().map(|r| r.name).collect();
-        let missing = names.iter().enumerate().filter(|(n, name)| places.get(*n).is_none_or(|p| *p > from.seq) && !shown.contains(name));
-        let missing = missing.count() as u64;
+        let shown: HashSet<ChunkHash> = walk.rows.iter().filter(|r| !r.trimmed).map(|r| r.name).collect();
+        let mut missing = 0;
+        for (name, place) in names.iter().zip(places.iter().copied().chain(std::iter::repeat(u64::MAX))) {
+            match &self.all {
+                _ if shown.contains(name) => {}
+                Some(all) if all.contains(name) => {}
+                // It may lie before the cursor; whether it does is seen when everything is listed.
+                None if place <= from.seq => self.list_again = true,
+                _ => missing += 1,
+            }
+        }
         if missing > 0 {
             self.alarms.push(Alarm::Dropped { head: walk.end, chunks: missing });
             return Err(self.door.http.contradiction(format!("it acknowledged {missing} chunks and does not show them")));
         }
+        if let Some(all) = &mut self.all {
+            all.extend(shown);
+        }
+        self.check_off([walk.end].into_iter());
         self.walked = walk.end;
         self.remembered.head = Some(walk.end);
         Ok(())
@@ -470,7 +551,7 @@ impl RelayMailbox {
         let chunks = std::mem::take(&mut self.buffer);
         let asks: Vec<Vec<u8>> = chunks.into_iter().filter(|c| cairn_contract::kind_of(c) == Some(ASK_KIND)).collect();
         if asks.is_empty() {
-            let problem = cairn_relay_wire::Problem::new(cairn_relay_wire::Code::Key, "the read keys here do not open it");
+            let problem = Problem::new(Code::Key, "the read keys here do not open it");
             return Err(RelayError::Refused { url: self.door.http.url.base().to_owned(), problem });
         }
         for ask in asks {
@@ -482,18 +563,17 @@ impl RelayMailbox {
 
     /// The quota is used up in the middle: what has come so far is made visible, keys and control operations first among it.
     async fn rescue(&mut self, e: RelayError) -> RelayError {
-        let full = matches!(e.code(), Some(cairn_relay_wire::Code::Quota | cairn_relay_wire::Code::Full));
-        if full && !self.uploaded.is_empty() {
-            let names = std::mem::take(&mut self.uploaded);
-            let shorts = Bytes::from(names.iter().flat_map(|n| n.short()).collect::<Vec<u8>>());
-            if let Ok(response) = self.door.ask(Method::POST, "/has", Payload::Bytes(NAMES_TYPE, shorts)).await
-                && let Ok(there) = response.bytes().await
-            {
-                self.uploaded = names.into_iter().zip(there).filter(|(_, p)| *p > 0).map(|(n, _)| n).collect();
-                // What cannot be made visible now is there for the next visit.
-                self.commit_uploaded().await.ok();
-            }
+        if !is_full(&e) {
+            return e;
         }
+        for part in std::mem::take(&mut self.uploaded).chunks(limits::NAMES) {
+            let shorts = Bytes::from(part.iter().flat_map(|n| n.short()).collect::<Vec<u8>>());
+            let Ok(response) = self.door.ask(Method::POST, "/has", Payload::Bytes(NAMES_TYPE, shorts)).await else { return e };
+            let Ok(there) = response.bytes().await else { return e };
+            self.uploaded.extend(part.iter().zip(there).filter(|(_, p)| *p > 0).map(|(n, _)| *n));
+        }
+        // What cannot be made visible now is there for the next visit.
+        self.commit_uploaded().await.ok();
         e
     }
 
@@ -508,6 +588,15 @@ impl RelayMailbox {
             Ok(())
         })
     }
+}
+
+fn is_full(e: &RelayError) -> bool {
+    matches!(e.code(), Some(Code::Quota | Code::Full))
+}
+
+/// Keys, control operations, receipts, manifests: a relay takes them past its quota.
+fn is_vital(chunk: &[u8]) -> bool {
+    cairn_contract::kind_of(chunk).is_some_and(|kind| (2..=5).contains(&kind))
 }
 
 fn entry(row: &IndexRow) -> Entry {

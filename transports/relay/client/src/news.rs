@@ -5,6 +5,7 @@ use crate::http::{Http, Payload};
 use crate::session::{Door, Entered, KeyRing};
 use crate::{Network, Patience, RelayUrl};
 use reqwest::Method;
+use std::time::{Duration, Instant};
 
 /// Waits for news of one log, over one stream of events, or by long polls where streams do not get through.
 pub struct News {
@@ -16,6 +17,8 @@ pub struct News {
     polls: bool,
 }
 
+/// A long poll that ends sooner, without news, was none.
+const SHORT: Duration = Duration::from_secs(10);
 /// Longest line of a stream of events.
 const LINE: usize = 4_096;
 
@@ -79,9 +82,14 @@ impl News {
         struct Said {
             seq: u64,
         }
+        let began = Instant::now();
         let response = self.door.ask(Method::GET, &format!("/wait?after={}", self.after), Payload::None).await?;
         let body = response.bytes().await.map_err(|e| self.door.http.broke_off(&e))?;
         let said: Said = serde_json::from_slice(&body).map_err(|e| self.door.http.contradiction(e.to_string()))?;
+        if said.seq <= self.after && began.elapsed() < SHORT {
+            // It answers at once without news: it is not asked again at once.
+            tokio::time::sleep(SHORT).await;
+        }
         self.after = said.seq.max(self.after);
         Ok(self.after)
     }

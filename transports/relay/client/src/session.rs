@@ -2,13 +2,15 @@
 
 use crate::error::RelayError;
 use crate::http::{Http, Payload, Tokens, is};
+use cairn_relay_wire::limits::SESSION_S;
 use cairn_relay_wire::{
     Challenge, Code, Keys, LogId, LogMade, NewLog, OpenSession, Right, Sealed, Session, SessionClaim, prove, public_key,
 };
 use reqwest::{Method, Response};
+use std::time::Instant;
 
 /// Seeds of the keys that may open a log.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeyRing {
     /// The log.
     pub log: LogId,
@@ -34,6 +36,8 @@ pub(crate) struct Door {
     pub http: Http,
     pub keys: KeyRing,
     token: Option<String>,
+    /// When it was opened, in this visit.
+    opened: Option<Instant>,
     pub entered: Option<Entered>,
     /// The keys as the relay said them last.
     pub challenge: Option<Challenge>,
@@ -41,7 +45,7 @@ pub(crate) struct Door {
 
 impl Door {
     pub fn new(http: Http, keys: KeyRing) -> Self {
-        Self { http, keys, token: None, entered: None, challenge: None }
+        Self { http, keys, token: None, opened: None, entered: None, challenge: None }
     }
 
     pub fn path(&self, rest: &str) -> String {
@@ -76,7 +80,9 @@ impl Door {
 
     /// Opens whatever our keys open.
     pub async fn enter(&mut self) -> Result<Entered, RelayError> {
-        if let Some(entered) = self.entered {
+        // One that may end in the middle of a long push is opened anew before.
+        let old = self.opened.is_some_and(|at| at.elapsed().as_secs() > SESSION_S * 3 / 4);
+        if let Some(entered) = self.entered.filter(|_| !old) {
             return Ok(entered);
         }
         self.token = None;
@@ -92,6 +98,7 @@ impl Door {
             }
         };
         self.token = Some(self.open(&challenge, right, &seed).await?);
+        self.opened = Some(Instant::now());
         self.challenge = Some(challenge);
         let entered = place.map_or(Entered::Doorstep, Entered::In);
         self.entered = Some(entered);

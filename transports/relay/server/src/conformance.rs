@@ -236,9 +236,6 @@ async fn accounts_keep_their_rules(s: &dyn Storage) {
     let mut last = [0; 32];
     last[..8].copy_from_slice(&(limits::TOKENS as u64 + 2).to_le_bytes());
     assert_eq!(s.account_by_token(last).await.expect("reads").expect("is there").user, "ana");
-    s.set_password(AccountRow { auth: [77; 32], ..ana.clone() }, last).await.expect("changes");
-    assert_eq!(s.tokens(ana.id).await, Ok(1), "others are logged out");
-    assert_eq!(s.account_by_name("ana".into()).await.expect("reads").expect("is there").auth, [77; 32]);
     let log = LogId([10; 16]);
     assert_eq!(s.set_label(ana.id, log, Some(vec![1])).await, Err(StorageError::NoLog));
     assert_eq!(s.create_log(log, new_log(10), Some(AccountId([99; 16])), NOW).await, Err(StorageError::NoAccount));
@@ -247,6 +244,12 @@ async fn accounts_keep_their_rules(s: &dyn Storage) {
     s.set_label(ana.id, log, Some(vec![2])).await.expect("labels");
     let shown = s.projects(ana.id).await.expect("lists");
     assert_eq!(shown.iter().map(|(l, label, row)| (*l, label.clone(), row.account)).collect::<Vec<_>>(), [(log, vec![2], Some(ana.id))]);
+    let labels = vec![(log, vec![3]), (LogId([77; 16]), vec![4])];
+    s.set_password(AccountRow { auth: [77; 32], ..ana.clone() }, last, labels).await.expect("changes");
+    assert_eq!(s.tokens(ana.id).await, Ok(1), "others are logged out");
+    assert_eq!(s.account_by_name("ana".into()).await.expect("reads").expect("is there").auth, [77; 32]);
+    let shown = s.projects(ana.id).await.expect("lists");
+    assert_eq!(shown.iter().map(|(_, label, _)| label.clone()).collect::<Vec<_>>(), [vec![3]], "labels there are, and no others");
     assert_eq!(s.set_label(ana.id, log, Some(vec![0; limits::LABELS_BYTES + 1])).await, Err(StorageError::Many("projects")));
     s.set_label(ana.id, log, None).await.expect("forgets");
     assert!(s.projects(ana.id).await.expect("lists").is_empty());

@@ -9,6 +9,7 @@ use hyper_util::server::conn::auto::Builder;
 use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,11 +18,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-/// A handshake that takes longer is given up.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// So are headers.
-const HEADERS: Duration = Duration::from_secs(10);
-/// Silence after which an HTTP/2 connection is asked for a sign of life, and how long it may take.
+/// Silence after which an HTTP/2 connection is asked for a sign of life.
 const ALIVE: Duration = Duration::from_secs(30);
 /// Bytes of all headers of a request.
 const HEADER_BYTES: u32 = 16 << 10;
@@ -87,7 +84,7 @@ impl Drop for Seat {
 
 /// Answers on `listener` until `stop` says so; then requests under way are finished, for a while.
 pub async fn serve(service: Arc<Service>, listener: TcpListener, transport: Transport, mut stop: watch::Receiver<bool>) {
-    let router = router(service.clone());
+    let (router, patience) = (router(service.clone()), service.settings.patience);
     let open = Arc::new(Open::default());
     let (busy, mut idle) = tokio::sync::mpsc::channel::<()>(1);
     loop {
@@ -105,7 +102,7 @@ pub async fn serve(service: Arc<Service>, listener: TcpListener, transport: Tran
         let (router, transport, stop, busy) = (router.clone(), transport.clone(), stop.clone(), busy.clone());
         tokio::spawn(async move {
             stream.set_nodelay(true).ok();
-            encrypted(stream, transport, router, Peer(address), stop).await;
+            encrypted(stream, transport, router, (Peer(address), patience), stop).await;
             drop((seat, busy));
         });
     }
@@ -113,12 +110,12 @@ pub async fn serve(service: Arc<Service>, listener: TcpListener, transport: Tran
     tokio::time::timeout(LAST, idle.recv()).await.ok();
 }
 
-async fn encrypted(stream: TcpStream, transport: Transport, router: Router, peer: Peer, stop: watch::Receiver<bool>) {
+async fn encrypted(stream: TcpStream, transport: Transport, router: Router, who: (Peer, Duration), stop: watch::Receiver<bool>) {
     match transport {
-        Transport::Plain => converse(stream, router, peer, stop).await,
+        Transport::Plain => converse(stream, router, who, stop).await,
         Transport::Tls(config) => {
-            if let Ok(Ok(tls)) = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
-                converse(tls, router, peer, stop).await;
+            if let Ok(Ok(tls)) = tokio::time::timeout(who.1, TlsAcceptor::from(config).accept(stream)).await {
+                converse(tls, router, who, stop).await;
             }
         }
         Transport::Acme(config, challenges) => {
@@ -128,8 +125,8 @@ async fn encrypted(stream: TcpStream, transport: Transport, router: Router, peer
                 let tls = start.into_stream(if challenge { challenges } else { config }).await?;
                 Ok::<_, std::io::Error>((tls, challenge))
             };
-            if let Ok(Ok((tls, false))) = tokio::time::timeout(HANDSHAKE, handshake).await {
-                converse(tls, router, peer, stop).await;
+            if let Ok(Ok((tls, false))) = tokio::time::timeout(who.1, handshake).await {
+                converse(tls, router, who, stop).await;
             }
         }
     }
@@ -138,20 +135,23 @@ async fn encrypted(stream: TcpStream, transport: Transport, router: Router, peer
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
-    peer: Peer,
+    (peer, patience): (Peer, Duration),
     mut stop: watch::Receiver<bool>,
 ) {
+    let asked = Arc::new(AtomicBool::new(false));
+    let began = asked.clone();
     let answer = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        began.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(peer);
         router.clone().oneshot(request.map(axum::body::Body::new))
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(HEADER_BYTES as usize);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(HEADER_BYTES as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(ALIVE)
-        .keep_alive_timeout(HEADERS)
+        .keep_alive_timeout(patience)
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEADER_BYTES)
         .initial_stream_window_size(256 << 10)
@@ -162,9 +162,19 @@ async fn converse(
     tokio::select! {
         // How a connection ends is the other end's business; what was asked and answered is not touched by it.
         _ = connection.as_mut() => {}
+        // Whoever connects asks something.
+        () = silent(&asked, patience) => {}
         _ = stop.changed() => {
             connection.as_mut().graceful_shutdown();
             connection.await.ok();
         }
+    }
+}
+
+/// Returns when the time is over and nothing was asked; else never.
+async fn silent(asked: &AtomicBool, patience: Duration) {
+    tokio::time::sleep(patience).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
     }
 }

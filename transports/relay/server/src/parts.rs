@@ -50,8 +50,9 @@ fn part(key: &PartKey) -> ObjectPath {
     ObjectPath::from(format!("parts/{}/{}", key.log, key.name))
 }
 
-fn pieces(log: LogId, name: &ChunkHash) -> ObjectPath {
-    ObjectPath::from(format!("pieces/{log}/{name}"))
+/// All pieces of a log lie in one folder: removing folders beside uploads that begin would race with them.
+fn pieces(log: LogId) -> ObjectPath {
+    ObjectPath::from(format!("pieces/{log}"))
 }
 
 /// Connections to an object store, encrypted as everything else here is.
@@ -76,7 +77,7 @@ impl Parts {
     pub fn in_folder(folder: &Path) -> Result<Self, StorageError> {
         std::fs::create_dir_all(folder).map_err(|e| StorageError::Engine(e.to_string()))?;
         let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| engine(&e))?;
-        Ok(Self { store: Arc::new(store.with_fsync(true).with_automatic_cleanup(true)) })
+        Ok(Self { store: Arc::new(store.with_fsync(true)) })
     }
 
     /// In a bucket of an S3-compatible service: `s3://BUCKET`. `options` are named as the environment names them: `aws_access_key_id`,
@@ -144,16 +145,16 @@ impl Parts {
 
     /// Bytes of all pieces of a log.
     pub async fn piece_bytes(&self, log: LogId) -> Result<u64, StorageError> {
-        let folder = ObjectPath::from(format!("pieces/{log}"));
-        let all: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(|e| engine(&e))?;
+        let all: Vec<_> = self.store.list(Some(&pieces(log))).try_collect().await.map_err(|e| engine(&e))?;
         Ok(all.iter().map(|m| m.size).sum())
     }
 
     /// Pieces of an upload that follow each other from its beginning: path and length, in order.
     async fn in_row(&self, log: LogId, name: &ChunkHash) -> Result<Vec<(ObjectPath, u64)>, StorageError> {
-        let folder = pieces(log, name);
-        let mut found: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(|e| engine(&e))?;
-        let start = |p: &ObjectPath| p.filename().and_then(|f| f.parse::<u64>().ok());
+        let all: Vec<_> = self.store.list(Some(&pieces(log))).try_collect().await.map_err(|e| engine(&e))?;
+        let front = format!("{name}-");
+        let start = |p: &ObjectPath| p.filename().and_then(|f| f.strip_prefix(&front)?.parse::<u64>().ok());
+        let mut found: Vec<_> = all.into_iter().filter(|m| start(&m.location).is_some()).collect();
         found.sort_by_key(|m| (start(&m.location), std::cmp::Reverse(m.size)));
         let (mut row, mut end) = (Vec::new(), 0);
         for meta in found {
@@ -176,7 +177,7 @@ impl Parts {
         if end > limits::CHUNK_BYTES as u64 {
             return Err(StorageError::TooLarge);
         }
-        let at = pieces(log, name).join(format!("{offset:08}"));
+        let at = pieces(log).join(format!("{name}-{offset:08}"));
         self.store.put(&at, bytes.into()).await.map_err(|e| engine(&e))?;
         Ok(end)
     }
@@ -189,8 +190,12 @@ impl Parts {
             if whole.len() as u64 + len > limits::CHUNK_BYTES as u64 {
                 return Err(StorageError::TooLarge);
             }
-            let piece = self.store.get(at).await.map_err(|e| engine(&e))?.bytes().await.map_err(|e| engine(&e))?;
-            whole.extend(piece);
+            match self.store.get(at).await {
+                Ok(found) => whole.extend(found.bytes().await.map_err(|e| engine(&e))?),
+                // Somebody else finished the same upload meanwhile: what is left makes no chunk.
+                Err(ObjectError::NotFound { .. }) => break,
+                Err(e) => return Err(engine(&e)),
+            }
         }
         Ok(whole.into())
     }

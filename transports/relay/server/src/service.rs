@@ -8,7 +8,7 @@ use crate::token::Mint;
 use cairn_relay_wire::{Accounts, LogId, Registration, limits};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 /// What an operator chooses.
@@ -32,6 +32,8 @@ pub struct Settings {
     pub connections: usize,
     /// Of those, from one address.
     pub connections_per_address: usize,
+    /// How long a handshake, the headers of a request or a sign of life may take.
+    pub patience: Duration,
     /// Requests come through a proxy that says for whom (`X-Forwarded-For`, last entry).
     pub behind_proxy: bool,
     /// Hash of the operator's token; `None` closes the operator's part.
@@ -52,6 +54,7 @@ impl Default for Settings {
             logins: 10,
             connections: 8_192,
             connections_per_address: 512,
+            patience: Duration::from_secs(10),
             behind_proxy: false,
             operator: None,
             open_metrics: false,
@@ -98,7 +101,9 @@ pub struct Answered<'a> {
     /// Status.
     pub status: u16,
     /// Until the answer began.
-    pub took: std::time::Duration,
+    pub took: Duration,
+    /// What the engine said, where it failed.
+    pub failed: Option<&'a str>,
 }
 
 /// Is told of every answered request.

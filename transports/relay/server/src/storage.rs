@@ -205,6 +205,11 @@ pub fn is_about(kind: u8) -> bool {
     kind == 3 || kind == 4
 }
 
+/// Kinds that wake nobody: receipts and manifests alone are read at the next visit.
+pub fn is_quiet(kind: u8) -> bool {
+    kind == 2 || kind == 5
+}
+
 /// A request to enter.
 pub const ASK_KIND: u8 = 7;
 
@@ -308,8 +313,8 @@ pub trait Storage: Send + Sync + 'static {
     async fn drop_token(&self, token: [u8; 32]) -> Result<(), StorageError>;
     /// How many tokens an account has.
     async fn tokens(&self, account: AccountId) -> Result<u32, StorageError>;
-    /// Other proofs and wrapped keys; all tokens but `keep` end.
-    async fn set_password(&self, account: AccountRow, keep: [u8; 32]) -> Result<(), StorageError>;
+    /// Other proofs and wrapped keys; all tokens but `keep` end; labels there are become these, those not named stay.
+    async fn set_password(&self, account: AccountRow, keep: [u8; 32], labels: Vec<(LogId, Vec<u8>)>) -> Result<(), StorageError>;
     /// An account's projects: log, label, and the log itself.
     async fn projects(&self, account: AccountId) -> Result<Vec<(LogId, Vec<u8>, LogRow)>, StorageError>;
     /// Labels a project for an account, or forgets it.

@@ -187,7 +187,8 @@ pub struct Trimmed {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Register {
-    /// User name: 1 to 64 letters, digits, `.`, `-`, `_`, `@`.
+    /// User name: a letter or digit, then letters, digits, `.`, `-`, `_`, `@`, 64 in all.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 64))]
     pub user: String,
     /// Proof of the password.
     pub auth: Hex<32>,
@@ -243,6 +244,20 @@ pub struct NewPassword {
     /// The account's key under those.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub recovery_wrapped: Option<Sealed>,
+    /// The labels under the new key; of projects on the account's list only.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub labels: Vec<LabelOf>,
+}
+
+/// A sealed label of one project.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LabelOf {
+    /// Its log.
+    pub log: LogId,
+    /// Name and a way in.
+    pub label: Sealed,
 }
 
 /// One project of an account.
@@ -345,7 +360,7 @@ pub struct Usage {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OperatorChange {
-    /// Bytes its logs may have; of accounts only.
+    /// Bytes its logs may have, 0 for the relay's default; of accounts only.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub quota_bytes: Option<u64>,
     /// Block it, or not any more.

@@ -49,6 +49,8 @@ pub enum Code {
     Method,
     /// The request came too slowly, or broke off: try again.
     Slow,
+    /// Nothing lies in the range that was asked for.
+    Range,
 }
 
 impl Code {
@@ -63,6 +65,7 @@ impl Code {
             409 => Code::Changed,
             413 => Code::TooLarge,
             415 => Code::MediaType,
+            416 => Code::Range,
             429 => Code::Rate,
             507 => Code::Quota,
             400..500 => Code::Malformed,
@@ -84,6 +87,7 @@ impl Code {
             Code::Exists | Code::Changed | Code::NameTaken => 409,
             Code::TooLarge => 413,
             Code::MediaType => 415,
+            Code::Range => 416,
             Code::Rate => 429,
             Code::Unavailable => 503,
             Code::Quota | Code::Full => 507,

@@ -100,11 +100,17 @@ fn drop_tokens(t: &mut Tables<'_>, id: AccountId, keep: Option<&[u8; 32]>) -> Re
     Ok(())
 }
 
-pub(super) fn set_password(t: &mut Tables<'_>, new: &AccountRow, keep: &[u8; 32]) -> Result<(), StorageError> {
+pub(super) fn set_password(t: &mut Tables<'_>, new: &AccountRow, keep: &[u8; 32], labels: &[(LogId, Vec<u8>)]) -> Result<(), StorageError> {
     let mut row = get(t, new.id)?;
     (row.auth, row.wrapped) = (new.auth, new.wrapped.clone());
     (row.recovery_auth, row.recovery_wrapped) = (new.recovery_auth, new.recovery_wrapped.clone());
     put(t, &row)?;
+    for (log, label) in labels {
+        let at: [u8; 32] = key(&new.id.0, &log.0);
+        if t.labels.get(&at).map_err(engine)?.is_some() {
+            t.labels.insert(&at, label.as_slice()).map_err(engine)?;
+        }
+    }
     drop_tokens(t, new.id, Some(keep))
 }
 

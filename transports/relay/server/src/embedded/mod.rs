@@ -142,8 +142,8 @@ impl Storage for Embedded {
         self.writer.read(move |tx| accounts::tokens(tx, account)).await
     }
 
-    async fn set_password(&self, account: AccountRow, keep: [u8; 32]) -> Result<(), StorageError> {
-        self.writer.write(move |t| accounts::set_password(t, &account, &keep)).await
+    async fn set_password(&self, account: AccountRow, keep: [u8; 32], labels: Vec<(LogId, Vec<u8>)>) -> Result<(), StorageError> {
+        self.writer.write(move |t| accounts::set_password(t, &account, &keep, &labels)).await
     }
 
     async fn projects(&self, account: AccountId) -> Result<Vec<(LogId, Vec<u8>, LogRow)>, StorageError> {

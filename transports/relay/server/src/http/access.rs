@@ -11,7 +11,8 @@ use cairn_relay_wire::{Code, LogId, Right, SESSION_HEADER};
 pub(crate) struct Peer(pub std::net::IpAddr);
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
 /// Changes with every change of a log's keys, and differs for a log that was erased and made again.

@@ -12,7 +12,7 @@ use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use cairn_relay_wire::{
-    Account, Code, Label, LogId, LoggedIn, Login, NewPassword, Problem, ProjectRow, Register, Registration, Sealed, limits,
+    Account, Code, Label, LabelOf, LogId, LoggedIn, Login, NewPassword, Problem, ProjectRow, Register, Registration, Sealed, limits,
 };
 use data_encoding::BASE64URL_NOPAD;
 
@@ -26,9 +26,13 @@ fn random<const N: usize>() -> Result<[u8; N], Refusal> {
 fn user_name(text: &str) -> Result<String, Refusal> {
     let fits = |c: char| c.is_alphanumeric() || ".-_@".contains(c);
     let name = text.to_lowercase();
-    let count = name.chars().count();
-    if count == 0 || count > limits::USER_CHARS || !name.chars().all(fits) {
-        return Err(Refusal::malformed("a user name has 1 to 64 letters, digits, `.`, `-`, `_` or `@`"));
+    let begins = name.chars().next().is_some_and(char::is_alphanumeric);
+    if !begins || name.chars().count() > limits::USER_CHARS || !name.chars().all(fits) {
+        return Err(Refusal::malformed("a user name begins with a letter or digit, and has 1 to 64 letters, digits, `.`, `-`, `_` or `@`"));
+    }
+    // Operators name either.
+    if name.parse::<LogId>().is_ok() {
+        return Err(Refusal::malformed("this user name would be taken for the name of a log"));
     }
     Ok(name)
 }
@@ -117,8 +121,12 @@ pub(crate) async fn logout(State(s): Shared, headers: HeaderMap) -> Answer {
     responses((status = 204), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn password(State(s): Shared, Extension(Peer(from)): Extension<Peer>, headers: HeaderMap, body: Body) -> Answer {
     let (mut account, token) = s.account(&headers).await?;
-    let new: NewPassword = body::json(&headers, body).await?;
     s.rates.login(from, &account.user)?;
+    let new: NewPassword = body::json_up_to(&headers, body, 2 * limits::LABELS_BYTES + limits::JSON_BYTES).await?;
+    let size = |l: &LabelOf| l.label.0.len();
+    if new.labels.iter().any(|l| size(l) > limits::LABEL_BYTES) || new.labels.iter().map(size).sum::<usize>() > limits::LABELS_BYTES {
+        return Err(Refusal::new(Code::TooLarge, "the labels are too large"));
+    }
     let old = hashed("proof", &new.old.0);
     if !same(&account.auth, &old) && !same(&account.recovery_auth, &old) {
         return Err(Refusal::new(Code::Password, "this is not the password there was, nor the recovery words"));
@@ -129,7 +137,8 @@ pub(crate) async fn password(State(s): Shared, Extension(Peer(from)): Extension<
         (None, None) => {}
         _ => return Err(Refusal::malformed("new recovery words need both their proof and the wrapped key")),
     }
-    s.storage.set_password(account, token).await?;
+    let labels = new.labels.into_iter().map(|l| (l.log, l.label.0)).collect();
+    s.storage.set_password(account, token, labels).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

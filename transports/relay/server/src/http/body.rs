@@ -14,15 +14,17 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 const PAUSE: Duration = Duration::from_secs(20);
 /// And one that takes longer in all: eight megabytes at ten kilobytes a second.
 const WHOLE: Duration = Duration::from_secs(840);
-/// Memory for bodies being read, in KiB: who comes when it is used up waits.
+/// Memory for bodies being read, in KiB: who comes when it is used up waits for a while.
 const MEMORY_KIB: usize = 64 << 10;
+/// Taken of it at once, as the bytes come: what was only announced takes nothing.
+const STEP_KIB: u32 = 64;
 
 static MEMORY: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(MEMORY_KIB));
 
 /// A body, and its share of memory until it is dropped.
 pub(crate) struct Whole {
     pub bytes: Bytes,
-    _share: SemaphorePermit<'static>,
+    _share: Option<SemaphorePermit<'static>>,
 }
 
 fn too_large(most: usize) -> Refusal {
@@ -47,25 +49,40 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, media: &str, most: usi
     if said.is_some_and(|n| n > most) {
         return Err(too_large(most));
     }
-    let share = said.unwrap_or(most).div_ceil(1024).clamp(1, MEMORY_KIB) as u32;
-    let closed = |_| Refusal::new(Code::Unavailable, "the relay is closing");
-    let share = MEMORY.acquire_many(share).await.map_err(closed)?;
-    let slow = |_| Refusal::new(Code::Slow, "the body came too slowly");
-    let bytes = tokio::time::timeout(WHOLE, collect(body, said.unwrap_or(0), most)).await.map_err(slow)??;
-    Ok(Whole { bytes, _share: share })
+    tokio::time::timeout(WHOLE, collect(body, most)).await.map_err(|_| slow())?
 }
 
-async fn collect(mut body: Body, expected: usize, most: usize) -> Result<Bytes, Refusal> {
-    let mut out = Vec::with_capacity(expected.min(most));
+fn slow() -> Refusal {
+    Refusal::new(Code::Slow, "the body came too slowly")
+}
+
+/// One step more of the memory for bodies.
+async fn more(share: &mut Option<SemaphorePermit<'static>>) -> Result<(), Refusal> {
+    let busy = |_| Refusal::new(Code::Unavailable, "the relay is busy: try again");
+    let got = tokio::time::timeout(PAUSE, MEMORY.acquire_many(STEP_KIB)).await.map_err(busy)?;
+    let got = got.map_err(|_| Refusal::new(Code::Unavailable, "the relay is closing"))?;
+    match share {
+        Some(share) => share.merge(got),
+        None => *share = Some(got),
+    }
+    Ok(())
+}
+
+async fn collect(mut body: Body, most: usize) -> Result<Whole, Refusal> {
+    let (mut out, mut share, mut room) = (Vec::new(), None, 0);
     loop {
-        let frame = tokio::time::timeout(PAUSE, body.frame()).await.map_err(|_| Refusal::new(Code::Slow, "the body came too slowly"))?;
+        let frame = tokio::time::timeout(PAUSE, body.frame()).await.map_err(|_| slow())?;
         match frame {
-            None => return Ok(out.into()),
+            None => return Ok(Whole { bytes: out.into(), _share: share }),
             Some(Err(_)) => return Err(Refusal::new(Code::Slow, "the body broke off")),
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { continue };
                 if out.len() + data.len() > most {
                     return Err(too_large(most));
+                }
+                while room < out.len() + data.len() {
+                    more(&mut share).await?;
+                    room += (STEP_KIB as usize) << 10;
                 }
                 out.extend(&data);
             }
@@ -75,6 +92,11 @@ async fn collect(mut body: Body, expected: usize, most: usize) -> Result<Bytes, 
 
 /// Reads a JSON body.
 pub(crate) async fn json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Refusal> {
-    let whole = read(headers, body, "application/json", limits::JSON_BYTES).await?;
+    json_up_to(headers, body, limits::JSON_BYTES).await
+}
+
+/// The same, of another length.
+pub(crate) async fn json_up_to<T: DeserializeOwned>(headers: &HeaderMap, body: Body, most: usize) -> Result<T, Refusal> {
+    let whole = read(headers, body, "application/json", most).await?;
     serde_json::from_slice(&whole.bytes).map_err(|e| Refusal::malformed(format!("the body does not read: {e}")))
 }

@@ -1,11 +1,12 @@
 //! Chunks: in, out, hidden.
 
+use super::Binary;
 use super::Shared;
 use super::access::Peer;
 use super::body;
 use super::refusal::{Answer, Refusal};
 use crate::service::{Service, now};
-use crate::storage::{ASK_KIND, Commit, Found, Incoming, PartKey, Presence, is_about};
+use crate::storage::{ASK_KIND, Commit, Found, Incoming, PartKey, Presence, is_about, is_quiet};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Path, Query, State};
@@ -17,7 +18,8 @@ use cairn_relay_wire::{
     split_frames,
 };
 use futures_util::stream;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The kind in a chunk's plain header; what is no chunk of ours is not taken.
@@ -66,9 +68,18 @@ pub(crate) struct HowToAdd {
     commit: Option<bool>,
 }
 
-fn committed(s: &Service, log: LogId, done: Commit) -> Response {
+/// What adding answers, for the description.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "only described")]
+enum Added {
+    Kept(Uploaded),
+    Appended(Committed),
+}
+
+fn committed(s: &Service, log: LogId, done: Commit, quiet: bool) -> Response {
     s.metrics.appended.inc_by(u64::from(done.appended));
-    if done.appended > 0 {
+    if done.appended > 0 && !quiet {
         s.grew(log, done.head.seq);
     }
     Json(Committed { head: done.head.to_string(), appended: done.appended, places: done.places }).into_response()
@@ -76,17 +87,18 @@ fn committed(s: &Service, log: LogId, done: Commit) -> Response {
 
 /// Takes chunks. The name of a chunk is its hash, so the same again is no error, for ever.
 #[utoipa::path(post, path = "/v1/logs/{log}/chunks", tag = "chunks", params(("log" = LogId, Path), HowToAdd), security(("session" = [])),
-    request_body(content = Vec<u8>, content_type = "application/vnd.cairn.frames"),
-    responses((status = 200, body = Uploaded, description = "kept until a commit; with `commit=true` what a commit answers"),
+    request_body(content = Binary, content_type = "application/vnd.cairn.frames"),
+    responses((status = 200, body = Added, description = "kept until a commit; with `commit=true` what a commit answers"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = 507, body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn add(State(s): Shared, Path(log): Path<LogId>, Query(how): Query<HowToAdd>, headers: HeaderMap, body: Body) -> Answer {
     s.member(&headers, log).await?;
     let whole = body::read(&headers, body, FRAMES_TYPE, limits::BODY_BYTES).await?;
     let chunks = incoming(&s, log, &whole.bytes).await?;
     if how.commit == Some(true) {
+        let quiet = chunks.iter().all(|c| is_quiet(c.kind));
         let done = s.storage.append(log, chunks, s.allowance(), now()).await?;
         keep_parts(&s, log, &whole.bytes).await?;
-        return Ok(committed(&s, log, done));
+        return Ok(committed(&s, log, done, quiet));
     }
     let uploaded: Uploaded = s.storage.upload(log, chunks, s.allowance(), now()).await?;
     keep_parts(&s, log, &whole.bytes).await?;
@@ -104,18 +116,18 @@ async fn names(headers: &HeaderMap, body: Body, most: usize) -> Result<Vec<Chunk
 
 /// Appends uploaded chunks in the order given, all or none.
 #[utoipa::path(post, path = "/v1/logs/{log}/commit", tag = "chunks", params(("log" = LogId, Path)), security(("session" = [])),
-    request_body(content = Vec<u8>, content_type = "application/vnd.cairn.names"),
+    request_body(content = Binary, content_type = "application/vnd.cairn.names"),
     responses((status = 200, body = Committed), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn commit(State(s): Shared, Path(log): Path<LogId>, headers: HeaderMap, body: Body) -> Answer {
     s.member(&headers, log).await?;
     let names = names(&headers, body, limits::COMMIT_NAMES).await?;
     let done = s.storage.commit(log, names, s.allowance(), now()).await?;
-    Ok(committed(&s, log, done))
+    Ok(committed(&s, log, done, false))
 }
 
 /// Leaves a request to enter: one frame, from the doorstep.
 #[utoipa::path(post, path = "/v1/logs/{log}/inbox", tag = "chunks", params(("log" = LogId, Path)), security(("session" = [])),
-    request_body(content = Vec<u8>, content_type = "application/vnd.cairn.frames"),
+    request_body(content = Binary, content_type = "application/vnd.cairn.frames"),
     responses((status = 200, body = Committed), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn ask(
     State(s): Shared,
@@ -132,13 +144,13 @@ pub(crate) async fn ask(
         return Err(Refusal::malformed("the inbox takes one request to enter at a time"));
     }
     let done = s.storage.append(log, chunks, s.allowance(), now()).await?;
-    Ok(committed(&s, log, done))
+    Ok(committed(&s, log, done, false))
 }
 
 /// Where chunks are, by the first 16 bytes of their names: a byte each, 0 not here, 1 uploaded and not committed, 2 in the log.
 #[utoipa::path(post, path = "/v1/logs/{log}/has", tag = "chunks", params(("log" = LogId, Path)), security(("session" = [])),
-    request_body(content = Vec<u8>, content_type = "application/vnd.cairn.names"),
-    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+    request_body(content = Binary, content_type = "application/vnd.cairn.names"),
+    responses((status = 200, body = Binary, content_type = "application/octet-stream"), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn has(State(s): Shared, Path(log): Path<LogId>, headers: HeaderMap, body: Body) -> Answer {
     s.member(&headers, log).await?;
     let whole = body::read(&headers, body, NAMES_TYPE, limits::NAMES * 16).await?;
@@ -161,7 +173,7 @@ pub(crate) struct From {
 
 /// What lies in the log: 48 bytes a chunk (place, name, length, kind, trimmed). From the doorstep only keys and control operations.
 #[utoipa::path(get, path = "/v1/logs/{log}/index", tag = "chunks", params(("log" = LogId, Path), From), security(("session" = [])),
-    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Binary, content_type = "application/octet-stream"), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn index(State(s): Shared, Path(log): Path<LogId>, Query(from): Query<From>, headers: HeaderMap) -> Answer {
     let (row, right) = s.session(&headers, log).await?;
     let after = from.after.unwrap_or(0);
@@ -199,7 +211,8 @@ async fn bytes_of(
     }
     let some = range.map(|(from, to)| from.min(bytes.into())..to.min(bytes.into()));
     let found = match inline {
-        Some(all) => Some(some.map_or(all.clone(), |r| all.slice(r.start as usize..r.end.max(r.start) as usize))),
+        _ if some.as_ref().is_some_and(std::ops::Range::is_empty) => Some(Bytes::new()),
+        Some(all) => Some(some.map_or(all.clone(), |r| all.slice(r.start as usize..r.end as usize))),
         None => s.parts.get(&PartKey { log, name }, some).await?,
     };
     Ok(found.map(|b| (b, bytes)))
@@ -207,11 +220,14 @@ async fn bytes_of(
 
 /// Gives out the chunks of these names, as frames, as they are read. Those that are not there are left out.
 #[utoipa::path(post, path = "/v1/logs/{log}/fetch", tag = "chunks", params(("log" = LogId, Path)), security(("session" = [])),
-    request_body(content = Vec<u8>, content_type = "application/vnd.cairn.names"),
-    responses((status = 200, body = Vec<u8>, content_type = "application/vnd.cairn.frames"), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+    request_body(content = Binary, content_type = "application/vnd.cairn.names"),
+    responses((status = 200, body = Binary, content_type = "application/vnd.cairn.frames"), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn fetch(State(s): Shared, Path(log): Path<LogId>, headers: HeaderMap, body: Body) -> Answer {
     let (_, right) = s.session(&headers, log).await?;
-    let names = names(&headers, body, limits::NAMES).await?;
+    let mut names = names(&headers, body, limits::NAMES).await?;
+    // Each once: a short question must not have an answer without end.
+    let mut once = HashSet::with_capacity(names.len());
+    names.retain(|name| once.insert(*name));
     let about = right == Right::Knock;
     let next = move |(s, mut left): (Arc<Service>, std::vec::IntoIter<ChunkHash>)| async move {
         loop {
@@ -225,7 +241,7 @@ pub(crate) async fn fetch(State(s): Shared, Path(log): Path<LogId>, headers: Hea
                 }
                 Ok(None) => {}
                 // The answer has begun: it breaks off, and the client asks again for the rest.
-                Err(Refusal(problem)) => return Some((Err(std::io::Error::other(problem.title)), (s, Vec::new().into_iter()))),
+                Err(refusal) => return Some((Err(std::io::Error::other(refusal.0.title)), (s, Vec::new().into_iter()))),
             }
         }
     };
@@ -236,13 +252,14 @@ pub(crate) async fn fetch(State(s): Shared, Path(log): Path<LogId>, headers: Hea
 /// `bytes=FROM-[TO]`, the only form of a range that is needed.
 fn range_of(headers: &HeaderMap) -> Option<(u64, u64)> {
     let (from, to) = headers.get(header::RANGE)?.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
+    let from = from.parse::<u64>().ok()?;
     let to = if to.is_empty() { u64::MAX } else { to.parse::<u64>().ok()?.saturating_add(1) };
-    Some((from.parse().ok()?, to))
+    (from < to).then_some((from, to))
 }
 
 /// One chunk, or with `Range: bytes=FROM-[TO]` some of it.
 #[utoipa::path(get, path = "/v1/logs/{log}/chunks/{name}", tag = "chunks", params(("log" = LogId, Path), ("name" = String, Path, pattern = "^[0-9a-f]{64}$")), security(("session" = [])),
-    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), (status = 206, body = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = Binary, content_type = "application/octet-stream"), (status = 206, body = Binary, content_type = "application/octet-stream"),
         (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn one(State(s): Shared, Path((log, name)): Path<(LogId, String)>, headers: HeaderMap) -> Answer {
     let (_, right) = s.session(&headers, log).await?;
@@ -254,7 +271,8 @@ pub(crate) async fn one(State(s): Shared, Path((log, name)): Path<(LogId, String
     let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
     let Some((from, _)) = range else { return Ok((kind, bytes).into_response()) };
     if bytes.is_empty() {
-        return Ok((StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, format!("bytes */{whole}"))]).into_response());
+        let none = Refusal::new(Code::Range, format!("the chunk has {whole} bytes"));
+        return Ok(([(header::CONTENT_RANGE, format!("bytes */{whole}"))], none.into_response()).into_response());
     }
     let said = format!("bytes {from}-{}/{whole}", from + bytes.len() as u64 - 1);
     Ok((StatusCode::PARTIAL_CONTENT, kind, [(header::CONTENT_RANGE, said)], bytes).into_response())
@@ -267,19 +285,19 @@ fn chunk_name(text: &str) -> Result<ChunkHash, Refusal> {
 
 /// How much of an upload in pieces is here (`upload-offset`), of a chunk that is here whole its length.
 #[utoipa::path(head, path = "/v1/logs/{log}/uploads/{name}", tag = "chunks", params(("log" = LogId, Path), ("name" = String, Path, pattern = "^[0-9a-f]{64}$")), security(("session" = [])),
-    responses((status = 204), (status = "4XX")))]
+    responses((status = 200), (status = "4XX")))]
 pub(crate) async fn received(State(s): Shared, Path((log, name)): Path<(LogId, String)>, headers: HeaderMap) -> Answer {
     s.member(&headers, log).await?;
     let name = chunk_name(&name)?;
     let there = s.storage.has(log, vec![name.short()]).await?[0] != Presence::Absent;
     let offset = if there { "complete".to_owned() } else { s.parts.received(log, &name).await?.to_string() };
-    Ok((StatusCode::NO_CONTENT, [("upload-offset", offset)]).into_response())
+    Ok([("upload-offset", offset)].into_response())
 }
 
 /// One more piece of a large chunk, at `upload-offset`; with `upload-complete: true` the last, and the chunk is kept like any other.
 #[utoipa::path(patch, path = "/v1/logs/{log}/uploads/{name}", tag = "chunks", params(("log" = LogId, Path), ("name" = String, Path, pattern = "^[0-9a-f]{64}$"),
         ("upload-offset" = u64, Header), ("upload-complete" = Option<bool>, Header)), security(("session" = [])),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = Binary, content_type = "application/octet-stream"),
     responses((status = 204), (status = 200, body = Uploaded), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn piece(State(s): Shared, Path((log, name)): Path<(LogId, String)>, headers: HeaderMap, body: Body) -> Answer {
     let row = s.member(&headers, log).await?;
@@ -291,6 +309,11 @@ pub(crate) async fn piece(State(s): Shared, Path((log, name)): Path<(LogId, Stri
         return Err(Refusal::new(Code::TooLarge, "a chunk is not that large"));
     }
     let whole = body::read(&headers, body, "application/octet-stream", limits::CHUNK_BYTES).await?;
+    let there = async || Ok::<_, Refusal>(s.storage.has(log, vec![name.short()]).await?[0] != Presence::Absent);
+    let whole_already = || Json(Uploaded { stored: 0, there: 1 }).into_response();
+    if there().await? {
+        return Ok(whole_already());
+    }
     let here = s.parts.received(log, &name).await?;
     if offset > here {
         return Err(Refusal::new(Code::Changed, format!("a piece before it is missing: {here} bytes are here")));
@@ -306,6 +329,10 @@ pub(crate) async fn piece(State(s): Shared, Path((log, name)): Path<(LogId, Stri
     }
     let all = s.parts.assemble(log, &name).await?;
     if ChunkHash::of(&all) != name {
+        // Another device may have brought the last piece of the same chunk at the same moment.
+        if there().await? {
+            return Ok(whole_already());
+        }
         s.parts.forget_pieces(log, &name).await?;
         return Err(Refusal::malformed("the pieces do not make the chunk of this name; they were forgotten"));
     }
@@ -318,7 +345,7 @@ pub(crate) async fn piece(State(s): Shared, Path((log, name)): Path<(LogId, Stri
 
 /// Hides chunks; they are erased when the retention has passed.
 #[utoipa::path(post, path = "/v1/logs/{log}/trim", tag = "chunks", params(("log" = LogId, Path)), security(("session" = [])),
-    request_body(content = Vec<u8>, content_type = "application/vnd.cairn.names"),
+    request_body(content = Binary, content_type = "application/vnd.cairn.names"),
     responses((status = 200, body = Trimmed), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn trim(State(s): Shared, Path(log): Path<LogId>, headers: HeaderMap, body: Body) -> Answer {
     s.coordinator(&headers, log).await?;
@@ -328,7 +355,7 @@ pub(crate) async fn trim(State(s): Shared, Path(log): Path<LogId>, headers: Head
 
 /// Shows trimmed chunks again, as long as they are not erased.
 #[utoipa::path(post, path = "/v1/logs/{log}/untrim", tag = "chunks", params(("log" = LogId, Path)), security(("session" = [])),
-    request_body(content = Vec<u8>, content_type = "application/vnd.cairn.names"),
+    request_body(content = Binary, content_type = "application/vnd.cairn.names"),
     responses((status = 200, body = Trimmed), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn untrim(State(s): Shared, Path(log): Path<LogId>, headers: HeaderMap, body: Body) -> Answer {
     s.coordinator(&headers, log).await?;

@@ -23,11 +23,23 @@ use refusal::{Answer, Refusal, in_our_words};
 use std::sync::Arc;
 use std::time::Instant;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Info, OpenApi};
+use utoipa::openapi::{Info, KnownFormat, ObjectBuilder, OpenApi, RefOr, Schema, SchemaFormat, Type};
+use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 type Shared = State<Arc<Service>>;
+
+/// Bytes, for the description.
+struct Binary;
+
+impl PartialSchema for Binary {
+    fn schema() -> RefOr<Schema> {
+        let format = SchemaFormat::KnownFormat(KnownFormat::Binary);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into()
+    }
+}
+impl ToSchema for Binary {}
 
 /// What this relay is.
 #[utoipa::path(get, path = "/v1", tag = "relay", responses((status = 200, body = About)))]
@@ -131,7 +143,7 @@ async fn around(State(s): Shared, mut request: Request, next: Next) -> Response 
     request.extensions_mut().insert(from);
     let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |p| p.as_str().to_owned());
     let mut response = match s.rates.address(from.0) {
-        Err(problem) if route != "/healthz" => Refusal(problem).into_response(),
+        Err(problem) if route != "/healthz" => Refusal::from(problem).into_response(),
         _ => in_our_words(next.run(request).await),
     };
     let headers = response.headers_mut();
@@ -141,7 +153,8 @@ async fn around(State(s): Shared, mut request: Request, next: Next) -> Response 
     let took = began.elapsed();
     s.metrics.answered(&route, response.status().as_u16(), took.as_secs_f64());
     if let Some(heard) = &s.heard {
-        heard(&crate::service::Answered { route: &route, status: response.status().as_u16(), took });
+        let failed = response.extensions().get::<refusal::Detail>().map(|d| d.0.as_str());
+        heard(&crate::service::Answered { route: &route, status: response.status().as_u16(), took, failed });
     }
     response
 }

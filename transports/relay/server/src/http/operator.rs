@@ -23,7 +23,7 @@ pub(crate) async fn usage(State(s): Shared, headers: HeaderMap) -> Answer {
 
 /// Numbers in the text form of Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operator", security((), ("operator" = [])),
-    responses((status = 200, body = String, content_type = "text/plain"), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = String, content_type = "application/openmetrics-text"), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn metrics(State(s): Shared, headers: HeaderMap) -> Answer {
     if !s.settings.open_metrics {
         s.operator(&headers)?;

@@ -8,13 +8,17 @@ use cairn_relay_wire::{Code, Problem};
 
 /// A problem on its way out.
 #[derive(Debug)]
-pub(crate) struct Refusal(pub Problem);
+pub(crate) struct Refusal(pub Problem, Option<Detail>);
+
+/// What an engine said: for the operator's log, not for whoever asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Detail(pub String);
 
 pub(crate) type Answer = Result<Response, Refusal>;
 
 impl Refusal {
     pub fn new(code: Code, title: impl Into<String>) -> Self {
-        Self(Problem::new(code, title))
+        Self(Problem::new(code, title), None)
     }
 
     pub fn malformed(title: impl Into<String>) -> Self {
@@ -24,7 +28,7 @@ impl Refusal {
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        Self(problem)
+        Self(problem, None)
     }
 }
 
@@ -43,7 +47,12 @@ impl From<StorageError> for Refusal {
             StorageError::TooLarge => Code::TooLarge,
             StorageError::Engine(_) | StorageError::Damaged(_) => Code::Unavailable,
         };
-        Self::new(code, e.to_string())
+        match e {
+            StorageError::Engine(_) | StorageError::Damaged(_) => {
+                Self(Problem::new(code, "the relay's storage does not answer as it should: try again later"), Some(Detail(e.to_string())))
+            }
+            _ => Self::new(code, e.to_string()),
+        }
     }
 }
 
@@ -57,6 +66,9 @@ impl IntoResponse for Refusal {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(detail) = self.1 {
+            response.extensions_mut().insert(detail);
         }
         response
     }
@@ -72,7 +84,6 @@ pub(crate) fn in_our_words(response: Response) -> Response {
         408 => Refusal::new(Code::Slow, "the request came too slowly"),
         413 => Refusal::new(Code::TooLarge, "the body is too large"),
         415 => Refusal::new(Code::MediaType, "this path takes a body of another type"),
-        416 => return response,
         status if status < 500 => Refusal::malformed("the request does not read"),
         _ => Refusal::new(Code::Unavailable, "the relay failed; try again"),
     };

@@ -65,12 +65,21 @@ pub(super) async fn tokens(c: &impl GenericClient, id: AccountId) -> Result<u32,
     Ok(row.map_or(0, |r| r.get::<_, i64>(0) as u32))
 }
 
-pub(super) async fn set_password(t: &Transaction<'_>, new: &AccountRow, keep: &[u8; 32]) -> Result<(), Failed> {
+pub(super) async fn set_password(
+    t: &Transaction<'_>,
+    new: &AccountRow,
+    keep: &[u8; 32],
+    labels: &[(LogId, Vec<u8>)],
+) -> Result<(), Failed> {
     let sql = "update cairn_relay.accounts set auth = $2, wrapped = $3, recovery_auth = $4, recovery_wrapped = $5 where account = $1";
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
         &[&&new.id.0[..], &&new.auth[..], &new.wrapped, &&new.recovery_auth[..], &new.recovery_wrapped];
     if run(t, sql, values).await? == 0 {
         return Err(StorageError::NoAccount.into());
+    }
+    for (log, label) in labels {
+        let set = "update cairn_relay.labels set label = $3 where account = $1 and log = $2";
+        run(t, set, &[&&new.id.0[..], &&log.0[..], label]).await?;
     }
     let sql = "delete from cairn_relay.tokens where account = $1 and token <> $2";
     run(t, sql, &[&&new.id.0[..], &&keep[..]]).await.map(drop)

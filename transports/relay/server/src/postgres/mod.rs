@@ -200,8 +200,8 @@ impl Storage for Postgres {
         attempt!(self.pool, |c| accounts::tokens(&c, account).await)
     }
 
-    async fn set_password(&self, account: AccountRow, keep: [u8; 32]) -> Result<(), StorageError> {
-        transact!(self.pool, |t| accounts::set_password(&t, &account, &keep).await)
+    async fn set_password(&self, account: AccountRow, keep: [u8; 32], labels: Vec<(LogId, Vec<u8>)>) -> Result<(), StorageError> {
+        transact!(self.pool, |t| accounts::set_password(&t, &account, &keep, &labels).await)
     }
 
     async fn projects(&self, account: AccountId) -> Result<Vec<(LogId, Vec<u8>, LogRow)>, StorageError> {
