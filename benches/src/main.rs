@@ -6,6 +6,8 @@
 
 mod carried;
 mod membership;
+mod relay;
+mod sizes;
 
 use cairn_node::{AddRequest, Home, Node, Request};
 use cairn_tests::{Device, pair, write_rows};
@@ -21,6 +23,14 @@ const PEER_FIRST_SYNC: f64 = 725.0;
 const PEER_WIRE: f64 = 598.0;
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("sizes") {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        return println!("{:#}", runtime.block_on(sizes::figures()));
+    }
+    if std::env::args().nth(1).as_deref() == Some("load") {
+        let folder = tempfile::tempdir().expect("a folder");
+        return println!("{:#}", relay::load(folder.path()));
+    }
     let count: usize = std::env::args().nth(1).map_or(100_000, |a| a.parse().expect("a number of observations"));
     let root = tempfile::tempdir().expect("a folder");
     let (a, b) = pair(root.path());
@@ -31,12 +41,13 @@ fn main() {
     out["import"] = figure(count as f64 / import_s, "rows/s", 20_000.0);
     out["import_peak_mb"] = json!(import_mb);
     out["disk_a"] = figure(disk(a.home()) as f64 / count as f64, "bytes/obs", 900.0);
-    first_sync(&a, &b, count, &mut out);
+    let lan_s = first_sync(&a, &b, count, &mut out);
     out["disk_b"] = figure(disk(b.home()) as f64 / count as f64, "bytes/obs", 900.0);
     after(&a, &b, &mut out);
     lists(&a, &mut out);
     adds(&a, &mut out);
     out["carried"] = carried::figures(root.path(), &a, count);
+    out["relay"] = relay::figures(root.path(), &a, count, lan_s);
     out["membership"] = membership::figures();
     println!("{out:#}");
 }
@@ -75,7 +86,8 @@ fn disk(home: &Path) -> u64 {
     bytes
 }
 
-fn first_sync(a: &Device, b: &Device, count: usize, out: &mut Value) {
+/// Seconds it took.
+fn first_sync(a: &Device, b: &Device, count: usize, out: &mut Value) -> f64 {
     let service = a.serve();
     let began = Instant::now();
     let report = b.ok(&["sync", &service.address]);
@@ -95,6 +107,7 @@ fn first_sync(a: &Device, b: &Device, count: usize, out: &mut Value) {
     c.ok(&["join", &a.ticket(), "--name", "C"]);
     let service = a.serve();
     out["receiver_peak_mb"] = figure(timed(&c, &["sync", &service.address]).1, "MB", 100.0);
+    seconds
 }
 
 fn after(a: &Device, b: &Device, out: &mut Value) {

@@ -1,5 +1,5 @@
 //! `cairn demo`: two devices that meet over QUIC on this machine, a third that only ever sees a file, real data, and a table of what
-//! each has.
+//! each has; the last by a relay.
 
 use crate::render::{bytes, table};
 use crate::ui::Ui;
@@ -8,6 +8,7 @@ use cairn_node::{
     Reply, Request, ServeOptions, SyncRequest, serve,
 };
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -62,13 +63,18 @@ pub fn run(ui: &Ui) -> Result<Reply, NodeError> {
     let (ana, bo, third) = meet(ana, bo)?;
     let (cy, _) = visit(cy, &file)?;
     let (ana, bo, last) = meet(ana, bo)?;
+    ui.say("Di is farther still: a relay on this machine, which cannot read what it keeps, stands for one on the internet.");
+    let (ana, bo, cy, di, relayed) = by_relay(ana, bo, cy, Home::at(folder.0.join("d"))?, &folder.0.join("relay"))?;
     let mut steps = vec![("first sync", first), ("after edits on both", second)];
     steps.extend(carried);
     steps.extend([("Bo hears of it", third), ("nothing to say", last)]);
-    let report = report(&[("Ana's laptop", &ana), ("Bo's phone", &bo), ("Cy's phone", &cy)], &import, &steps)?;
-    let equal = digest(&ana)? == digest(&bo)? && digest(&ana)? == digest(&cy)?;
+    steps.extend(relayed);
+    let all = [("Ana's laptop", &ana), ("Bo's phone", &bo), ("Cy's phone", &cy), ("Di's tablet", &di)];
+    let report = report(&all, &import, &steps)?;
+    let digests = all.iter().map(|(_, node)| digest(node).map(|d| d.to_string())).collect::<Result<BTreeSet<_>, _>>()?;
+    let equal = digests.len() == 1;
     let seconds = began.elapsed().as_secs_f64();
-    let verdict = if equal { "All three devices hold the same." } else { "THE DEVICES DIFFER: this is a bug." };
+    let verdict = if equal { "All four devices hold the same." } else { "THE DEVICES DIFFER: this is a bug." };
     let text = format!("{report}\n\n{verdict} {seconds:.1} s in all; nothing left this machine.");
     Ok(Reply { data: json!({"table": text, "equal": equal, "seconds": seconds}), code: u8::from(!equal), warnings: Vec::new() })
 }
@@ -153,12 +159,41 @@ fn by_hand(ana: Node, cy: Home, file: &Path) -> Result<(Node, Node, Vec<Step>), 
     Ok((ana, cy, vec![("Ana writes a file", made), ("Cy enters by it", taken), ("Cy adds to it", given), ("it comes back", back)]))
 }
 
-/// One device syncs with the file.
-fn visit(node: Node, file: &Path) -> Result<(Node, Value), NodeError> {
+type Relayed = (Node, Node, Node, Node, Vec<Step>);
+
+/// Ana puts the project on a relay, Di enters by it and records, and all the others hear of her there.
+fn by_relay(ana: Node, bo: Node, cy: Node, di: Home, data: &Path) -> Result<Relayed, NodeError> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| NodeError::Store { message: e.to_string() })?;
+    let args = cairn_relay_cli::ServeArgs::on_this_machine(data);
+    let running = runtime.block_on(cairn_relay_cli::run(&args, |_| {}));
+    let running = running.map_err(|e| NodeError::Store { message: e.to_string() })?;
+    let url = PathBuf::from(running.ready["url"].as_str().unwrap_or_default());
+    let (ana, put) = visit(ana, &url)?;
+    let ticket = ana.handle(Request::Invite(Default::default()))?.data["ticket"].as_str().unwrap_or_default().to_owned();
+    // Her ticket names no relay: she types its address.
+    di.join_project(&JoinRequest { ticket, device_name: Some("Di's tablet".into()), ..Default::default() })?;
+    let (ana, _) = visit(ana, &url)?;
+    let di = Node::open(&di, None)?;
+    di.handle(Request::Add(AddRequest { at: Some("-33.4,-70.6".into()), note: Some("the lamp swung".into()), ..Default::default() }))?;
+    let (di, entered) = visit(di, &url)?;
+    let (ana, heard) = visit(ana, &url)?;
+    let (bo, _) = visit(bo, &url)?;
+    let (cy, _) = visit(cy, &url)?;
+    // Once more round: the last words of each, receipts among them.
+    let (ana, _) = visit(ana, &url)?;
+    let (bo, _) = visit(bo, &url)?;
+    let (di, _) = visit(di, &url)?;
+    let (cy, _) = visit(cy, &url)?;
+    runtime.block_on(running.stop());
+    Ok((ana, bo, cy, di, vec![("Ana fills a relay", put), ("Di enters by it", entered), ("Ana hears of her", heard)]))
+}
+
+/// One device syncs with a file or a relay.
+fn visit(node: Node, place: &Path) -> Result<(Node, Value), NodeError> {
     let home = home_of(&node)?;
     drop(node);
     let client = cairn_node::Client::new(home.clone(), None, std::time::Duration::from_secs(5));
-    let sync = SyncRequest { targets: vec![file.display().to_string()], ..Default::default() };
+    let sync = SyncRequest { targets: vec![place.display().to_string()], ..Default::default() };
     let reply = client.ask(Request::Sync(sync), &|_, _, _| {})?;
     Ok((Node::open(&home, None)?, reply.data["targets"][0].clone()))
 }

@@ -24,13 +24,22 @@ impl Relay {
 
     /// The same, where it may not.
     pub fn try_start(data: &Path, port: u16, more: &[&str]) -> Result<Self, String> {
-        let mut command = Command::new(cairn());
-        command
-            .env_clear()
-            .args(["relay", "serve", "--json", "--data"])
-            .arg(data)
-            .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args(more);
+        Self::run(Command::new(cairn()), data, port, more)
+    }
+
+    /// With a disk of its own for its folder, of this size; root only, else `None`.
+    pub fn on_a_small_disk(data: &Path, size: &str) -> Option<Self> {
+        let mut command = Command::new("unshare");
+        let script = format!("mount -t tmpfs -o size={size} tmpfs \"$0\" && exec \"$@\"");
+        command.args(["-m", "sh", "-c", &script]).arg(data).arg(cairn());
+        std::fs::create_dir_all(data).expect("a folder");
+        Self::run(command, data, 0, &[]).inspect_err(|e| println!("skipped: no disk of its own could be mounted ({e})")).ok()
+    }
+
+    fn run(mut command: Command, data: &Path, port: u16, more: &[&str]) -> Result<Self, String> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        command.env_clear().env("PATH", path).args(["relay", "serve", "--json", "--data"]);
+        command.arg(data).args(["--listen", &format!("127.0.0.1:{port}")]).args(more);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("it starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a ready line");

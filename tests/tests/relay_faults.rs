@@ -1,6 +1,6 @@
 //! A relay that is killed, a balancer's nodes that are killed, a line that breaks: what was acknowledged is there.
 
-use cairn_contract::{Kept, Mailbox};
+use cairn_contract::{Kept, Mailbox, MailboxError};
 use cairn_model::ChunkHash;
 use cairn_relay::wire::LogId;
 use cairn_relay::{Entered, KeyRing, Network, Patience, Relay as Client, RelayMailbox, RelayUrl, Remembered};
@@ -95,6 +95,30 @@ fn all_there(runtime: &Runtime, url: &str, acknowledged: &[ChunkHash]) {
         let read: BTreeSet<ChunkHash> = mailbox.read(part).unwrap().iter().map(|c| ChunkHash::of(c)).collect();
         assert_eq!(read, part.iter().copied().collect());
     }
+}
+
+/// No room: said as such, all that was acknowledged stays readable, and the relay goes on.
+#[test]
+fn a_relay_without_room_says_so_and_keeps_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(relay) = Relay::on_a_small_disk(&dir.path().join("relay"), "12m") else { return };
+    let runtime = Runtime::new().unwrap();
+    let mut acknowledged = Vec::new();
+    let mut refused = None;
+    for n in 0..2_000 {
+        let mut mailbox = open(&runtime, &relay.url);
+        let chunks = some(n);
+        match mailbox.add(&chunks).and_then(|()| mailbox.commit()) {
+            Ok(_) => acknowledged.extend(chunks.iter().map(|c| ChunkHash::of(c))),
+            Err(e) => {
+                refused = Some(e);
+                break;
+            }
+        }
+    }
+    assert!(matches!(refused, Some(MailboxError::Full(_))), "{refused:?}");
+    assert!(acknowledged.len() > 20);
+    all_there(&runtime, &relay.url, &acknowledged);
 }
 
 fn same_key(from: &Path, to: &Path) {

@@ -110,6 +110,20 @@ pub struct ServeArgs {
     pub log: bool,
 }
 
+impl ServeArgs {
+    /// A relay over this folder that only this machine reaches, on any port; the rest as if nothing was typed.
+    pub fn on_this_machine(data: &std::path::Path) -> Self {
+        #[derive(clap::Parser)]
+        struct Typed {
+            #[command(flatten)]
+            serve: ServeArgs,
+        }
+        let words = ["relay".into(), "--data".into(), data.as_os_str().to_owned(), "--listen".into(), "127.0.0.1:0".into()];
+        // Nothing of what this machine's environment says of other relays.
+        ServeArgs { database: None, parts: None, ..<Typed as clap::Parser>::parse_from(words).serve }
+    }
+}
+
 /// `10G`, `500M`, `64k`, or bytes.
 pub fn size(text: &str) -> Result<u64, String> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));

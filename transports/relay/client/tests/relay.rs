@@ -176,6 +176,26 @@ fn a_rolled_back_relay_is_noticed() {
     assert!(matches!(b.alarms(), [Alarm::Forked { witness: 0, .. }]));
 }
 
+/// Chunks marked as taken away, which no device asked for: noticed by whoever sees the marks, and pushed again.
+#[test]
+fn what_is_hidden_is_noticed_and_comes_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime = Runtime::new().expect("a runtime");
+    let server = start(folder.path(), Settings::default());
+    let (one, two) = (sample(1, 1, 400), sample(1, 2, 400));
+    put(&mut open(&runtime, &server.url, 1), &[one.clone(), two.clone()]);
+    open(&runtime, &server.url, 1).trim(&ADMIN, &[ChunkHash::of(&one)]).expect("somebody with the admin key");
+    let mut a = open(&runtime, &server.url, 1);
+    let shown = a.list(&[]).expect("lists");
+    assert!(matches!(a.alarms(), [Alarm::Hidden { head, chunks: 1 }] if head.seq == 1), "{:?}", a.alarms());
+    assert!(shown.cursor.is_empty() && shown.entries.len() == 1, "what is hidden is not passed by for ever");
+    a.add(std::slice::from_ref(&one)).expect("buffers");
+    assert_eq!(a.commit().expect("takes it"), Kept::Acknowledged);
+    let mut b = open(&runtime, &server.url, 1);
+    let names: Vec<ChunkHash> = b.list(&[]).expect("lists").entries.iter().map(|e| e.name).collect();
+    assert_eq!(names, [ChunkHash::of(&two), ChunkHash::of(&one)]);
+}
+
 #[test]
 fn a_full_quota_lets_what_matters_through() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use cairn_model::ChunkHash;
 use cairn_relay_wire::{Head, IndexRow, Keys, LogId, NewLog, Trimmed, Uploaded, Usage};
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
+use std::collections::HashMap;
 
 /// Chunks erased in one transaction: nobody waits long behind it.
 const SWEPT: usize = 512;
@@ -197,6 +198,56 @@ pub(super) fn commit(t: &mut Tables<'_>, log: LogId, names: &[ChunkHash], allowe
         charge(t, &row, bytes as i64)?;
     }
     Ok(Commit { head: row.head, appended, places })
+}
+
+/// Uploads and commits at once: what is new gets its place without waiting for one, which saves half of the rows' writes.
+pub(super) fn append(t: &mut Tables<'_>, log: LogId, chunks: &[Incoming], allowed: &Allowance, now: u64) -> Result<Commit, StorageError> {
+    let mut row = open_log(t, log)?;
+    let mut here = HashMap::with_capacity(chunks.len());
+    for chunk in chunks {
+        here.insert(chunk.name, presence(t, log, &chunk.name)?);
+    }
+    if here.values().any(|p| *p == Presence::Staged) {
+        upload(t, log, chunks, allowed, now)?;
+        let names: Vec<ChunkHash> = chunks.iter().map(|c| c.name).collect();
+        return commit(t, log, &names, allowed, now);
+    }
+    let new = lacking(&row, payer(t, &row)?, chunks, allowed, |name| Ok(here.get(name).copied().unwrap_or(Presence::Absent)))?;
+    let (mut data, mut bytes) = (next_data(t)?, 0);
+    let mut placed = HashMap::with_capacity(new.len());
+    for chunk in &new {
+        let mut at_data = 0;
+        if let Some(inline) = &chunk.inline {
+            t.data.insert(data, &inline[..]).map_err(engine)?;
+            (at_data, data) = (data, data + 1);
+        }
+        row.head = row.head.next(&chunk.name);
+        let seq = row.head.seq;
+        let place = PlaceRow { name: chunk.name, bytes: chunk.bytes, kind: chunk.kind, erased: false, data: at_data, trimmed: 0 };
+        t.index.insert(&at(log, seq), place.encode().as_slice()).map_err(engine)?;
+        let name = NameRow { rest: rest(&chunk.name), seq, data: at_data, bytes: chunk.bytes, kind: chunk.kind, at: now, old: 0 };
+        t.names.insert(&name_key(log, &chunk.name), name.encode().as_slice()).map_err(engine)?;
+        if is_about(chunk.kind) {
+            t.about.insert(&at(log, seq), ()).map_err(engine)?;
+        }
+        if chunk.kind == ASK_KIND {
+            row.asks += u64::from(chunk.bytes);
+        }
+        bytes += u64::from(chunk.bytes);
+        placed.insert(chunk.name, seq);
+    }
+    if !new.is_empty() {
+        t.meta.insert("next data", &data.to_le_bytes()[..]).map_err(engine)?;
+        (row.chunks, row.bytes, row.last_append) = (row.chunks + new.len() as u64, row.bytes + bytes, now);
+        put(t, log, &row)?;
+        charge(t, &row, bytes as i64)?;
+    }
+    let place = |c: &Incoming| match placed.get(&c.name) {
+        Some(seq) => Ok(*seq),
+        None => Ok(name_row(t, log, &c.name)?.map_or(0, |r| r.seq)),
+    };
+    let places = chunks.iter().map(place).collect::<Result<_, StorageError>>()?;
+    Ok(Commit { head: row.head, appended: new.len() as u32, places })
 }
 
 /// `bytes` more or fewer for whoever pays.

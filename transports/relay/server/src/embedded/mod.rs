@@ -81,13 +81,7 @@ impl Storage for Embedded {
     }
 
     async fn append(&self, log: LogId, chunks: Vec<Incoming>, allowed: Allowance, now: u64) -> Result<Commit, StorageError> {
-        self.writer
-            .write(move |t| {
-                logs::upload(t, log, &chunks, &allowed, now)?;
-                let names: Vec<ChunkHash> = chunks.iter().map(|c| c.name).collect();
-                logs::commit(t, log, &names, &allowed, now)
-            })
-            .await
+        self.writer.write(move |t| logs::append(t, log, &chunks, &allowed, now)).await
     }
 
     async fn has(&self, log: LogId, names: Vec<[u8; 16]>) -> Result<Vec<Presence>, StorageError> {
