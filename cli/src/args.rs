@@ -608,7 +608,7 @@ pub struct WhoArgs {
 #[derive(Subcommand, Debug)]
 pub enum RelayVerb {
     /// Run a relay
-    Serve(cairn_relay_cli::ServeArgs),
+    Serve(Box<cairn_relay_cli::ServeArgs>),
     /// Make an account; its twelve recovery words are shown once
     Register {
         #[arg(value_name = "URL")]

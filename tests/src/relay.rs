@@ -43,13 +43,13 @@ impl Relay {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("it starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a ready line");
-        let ready: Value = serde_json::from_str(&line).map_err(|e| format!("{e}: {line}"))?;
+        let ready: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
         let text = |v: &Value| v.as_str().map(str::to_owned);
         match (text(&ready["data"]["url"]), text(&ready["data"]["listen"][0])) {
             (Some(url), Some(address)) => Ok(Self { child, data: data.to_owned(), url, address }),
             _ => {
                 child.wait().ok();
-                Err(ready.to_string())
+                Err(line)
             }
         }
     }

@@ -293,13 +293,13 @@ fn a_clock_fifty_years_off() {
 }
 
 #[test]
-fn the_demo_shows_three_equal_devices() {
+fn the_demo_shows_four_equal_devices() {
     let root = folder();
     let home = Device::new(root.path(), "unused");
     assert_eq!(home.ok(&["demo"])["equal"], true);
     let out = home.command(&["demo", "--quiet"]).output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
-    assert!(text.lines().count() > 10 && text.contains("All three devices hold the same."), "{text}");
+    assert!(text.lines().count() > 10 && text.contains("All four devices hold the same."), "{text}");
 }
 
 /// Other programs call this: exactly one object on standard output, with an `error` whenever `ok` is false.

@@ -106,6 +106,9 @@ fn words_of(phrase: &str) -> Result<AccountProof, NodeError> {
     AccountProof::of_words(phrase).ok_or_else(|| NodeError::input("these are not the twelve recovery words of an account"))
 }
 
+/// Projects, a summary of each account, and what could not be asked.
+type Lists = (Vec<Listed>, Vec<serde_json::Value>, Vec<NodeError>);
+
 /// One project as `relay projects` shows it.
 struct Listed {
     account: Account,
@@ -288,7 +291,7 @@ impl Home {
     }
 
     /// All projects of the accounts of this device, and what could not be asked.
-    fn listed(&self, relay: Option<&str>) -> Result<(Vec<Listed>, Vec<serde_json::Value>, Vec<NodeError>), NodeError> {
+    fn listed(&self, relay: Option<&str>) -> Result<Lists, NodeError> {
         let wanted = relay.map(parse).transpose()?.map(|u| u.to_string());
         let accounts: Vec<Account> = self.accounts()?.into_iter().filter(|a| wanted.as_ref().is_none_or(|w| *w == a.relay)).collect();
         if accounts.is_empty() {

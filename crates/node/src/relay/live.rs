@@ -42,10 +42,8 @@ pub(crate) async fn watch_relays(node: &Arc<Node>) {
             remotes.into_iter().filter_map(|(name, target)| Some((name, RelayUrl::parse(&target).ok()?))).collect();
         running.retain(|name, (url, _)| relays.get(name) == Some(url));
         for (name, url) in relays {
-            if !running.contains_key(&name) {
-                let task = tokio::spawn(keep_up(node.clone(), name.clone(), url.clone()));
-                running.insert(name, (url, Running(task)));
-            }
+            let begin = || Running(tokio::spawn(keep_up(node.clone(), name.clone(), url.clone())));
+            running.entry(name.clone()).or_insert_with(|| (url.clone(), begin()));
         }
         node.relays_changed.notified().await;
     }

@@ -21,8 +21,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const CHANNEL: &str = "cairn_relay";
 
+/// A log, and its end.
+pub(super) type Word = (LogId, u64);
+
 /// Where words are put; the other end goes to [`run`].
-pub(super) fn channel() -> (mpsc::Sender<(LogId, u64)>, mpsc::Receiver<(LogId, u64)>) {
+pub(super) fn channel() -> (mpsc::Sender<Word>, mpsc::Receiver<Word>) {
     mpsc::channel(WAITING)
 }
 
