@@ -1,6 +1,7 @@
 //! `cairn`: the command line. Parses, asks the node, prints. Every decision about data is the node's.
 
 mod args;
+mod args_relay;
 mod demo;
 mod error;
 mod membership;

@@ -26,7 +26,7 @@ impl Ui {
     pub fn new(args: &Args) -> Self {
         let shown = args.progress == "auto" && !args.quiet && std::io::stderr().is_terminal();
         let bar = if shown { ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()) } else { ProgressBar::hidden() };
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} batches  {msg}  {elapsed}") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} batches  {msg}  {elapsed}, about {eta} left") {
             bar.set_style(style);
         }
         Self { json: args.json, quiet: args.quiet, progress_json: args.progress == "json", bar }

@@ -5,8 +5,11 @@ use cairn_tests::relay::Relay;
 use cairn_tests::{Device, write_rows};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 fn id(v: &Value) -> String {
@@ -271,6 +274,53 @@ fn a_removal_that_does_not_reach_the_relay_is_told() {
         synced(&b, &relay.url);
     }
     assert_eq!(target(&c, &relay.url)["state"], "removed");
+}
+
+/// A proxy that passes TLS on, for whoever asks it to (`CONNECT`); gives its address and how many did.
+fn proxy() -> (String, Arc<AtomicUsize>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, asked) = (listener.local_addr().unwrap().to_string(), Arc::new(AtomicUsize::new(0)));
+    let count = asked.clone();
+    std::thread::spawn(move || {
+        for mut near in listener.incoming().flatten() {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                near.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8(head).unwrap();
+            let target = head.strip_prefix("CONNECT ").and_then(|h| h.split(' ').next()).expect("CONNECT").to_owned();
+            count.fetch_add(1, Ordering::SeqCst);
+            let mut far = std::net::TcpStream::connect(target).unwrap();
+            near.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
+            let (mut near2, mut far2) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+            // Either end may go first.
+            std::thread::spawn(move || std::io::copy(&mut near2, &mut far2).ok());
+            std::thread::spawn(move || std::io::copy(&mut far, &mut near).ok());
+        }
+    });
+    (address, asked)
+}
+
+/// Where the internet is behind a proxy, the environment says so; and says for what it is not used.
+#[test]
+fn a_proxy_is_used_where_the_environment_names_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Relay::start(&dir.path().join("relay"), 0, &[]);
+    let (address, asked) = proxy();
+    let by = format!("http://{address}");
+    let a = Device::new(dir.path(), "a").env("HTTPS_PROXY", &by);
+    a.ok(&["new", "River", "--name", "Ana"]);
+    synced(&a, &relay.url);
+    assert!(asked.load(Ordering::SeqCst) > 0, "it went through the proxy");
+    let before = asked.load(Ordering::SeqCst);
+    let without = Device::new(dir.path(), "a").env("HTTPS_PROXY", &by).env("NO_PROXY", "127.0.0.1");
+    synced(&without, &relay.url);
+    assert_eq!(asked.load(Ordering::SeqCst), before);
+    let nowhere = Device::new(dir.path(), "a").env("HTTPS_PROXY", "http://127.0.0.1:9");
+    let (code, reply) = nowhere.json(&["sync", &relay.url, "--timeout", "5"]);
+    assert_eq!((code, &reply["data"]["targets"][0]["state"]), (4, &Value::from("unreached")), "{reply}");
 }
 
 /// What was sent before a line broke is not sent again, whatever it is packed in.

@@ -57,7 +57,7 @@ pub struct ServeArgs {
     /// Its private key (PEM)
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub key: Option<PathBuf>,
-    /// Get a certificate for this name by ACME; port 443 must reach this listener
+    /// Get a certificate for this name by ACME; port 443 must reach this listener (not tested against a public authority)
     #[arg(long, value_name = "DOMAIN", conflicts_with = "plain")]
     pub acme: Vec<String>,
     /// Where the authority writes if something is wrong with it

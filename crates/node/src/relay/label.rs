@@ -109,7 +109,7 @@ impl Visiting<'_> {
         if let Some((op, _)) = self.own_way_in() {
             match self.node.store().revoke(op) {
                 // A coordinator no more: whoever is one revokes it.
-                Ok(()) | Err(StoreError::Control(_)) => {}
+                Ok(()) | Err(StoreError::Control(_) | StoreError::Role { .. }) => {}
                 Err(e) => return Err(e.into()),
             }
         }
@@ -129,7 +129,7 @@ impl Visiting<'_> {
         let again = own.map(|(op, secret)| store.ticket_again(&op, secret, addresses.clone())).transpose()?.flatten();
         let ticket = match again.map_or_else(|| store.invite(Role::Coordinator, LABEL_USES, InviteMode::Bearer, addresses), Ok) {
             Ok(ticket) => ticket,
-            Err(StoreError::Control(_)) => return Ok(None),
+            Err(StoreError::Control(_) | StoreError::Role { .. }) => return Ok(None),
             Err(e) => return Err(e.into()),
         };
         self.state.invite = Some((hex(&ticket.invite.0), Some(hex(&ticket.secret))));

@@ -1,8 +1,9 @@
 //! Accounts at a relay, as a device uses them. What is sealed and what is stretched is the caller's business.
 
+use crate::chain::Remembered;
 use crate::error::RelayError;
 use crate::http::{Http, Network, Patience, Payload, Tokens};
-use crate::mailbox::{RelayMailbox, Remembered};
+use crate::mailbox::RelayMailbox;
 use crate::session::{Door, KeyRing};
 use crate::url::RelayUrl;
 use cairn_relay_wire::{

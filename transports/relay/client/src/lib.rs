@@ -2,19 +2,22 @@
 //! bytes; what they mean is the caller's business. Calls block, on a runtime that is handed in; the environment is not read.
 
 mod account;
+mod chain;
 mod error;
 mod http;
 mod mailbox;
 mod news;
 mod session;
 mod tls;
+mod upload;
 mod url;
 
 pub use account::Relay;
 pub use cairn_relay_wire as wire;
+pub use chain::{Alarm, Remembered};
 pub use error::RelayError;
 pub use http::{Network, Patience};
-pub use mailbox::{Alarm, RelayMailbox, Remembered};
+pub use mailbox::RelayMailbox;
 pub use news::News;
 pub use session::{Entered, KeyRing};
 pub use url::{RelayUrl, UrlError};

@@ -1,115 +1,40 @@
 //! A relay's log as a mailbox. Everything it says is checked against what it said before: the index is chained, and what it
 //! acknowledges must appear in the chain.
 
+use crate::chain::{Alarm, ROWS, Remembered, head_of};
 use crate::error::RelayError;
 use crate::http::{Payload, header};
 use crate::session::{Door, Entered};
+use crate::upload::{IN_PIECES, Upload};
 use bytes::Bytes;
 use cairn_contract::{Entry, Kept, Listing, Mailbox, MailboxError};
 use cairn_model::ChunkHash;
 use cairn_relay_wire::{
-    Code, Committed, FRAMES_TYPE, HEAD_HEADER, Head, INDEX_ROW_BYTES, IndexRow, NAMES_TYPE, NEXT_HEADER, Problem, Uploaded, frames, limits,
-    read_index,
+    Code, Committed, FRAMES_TYPE, Head, INDEX_ROW_BYTES, IndexRow, NAMES_TYPE, NEXT_HEADER, Problem, frames, limits, read_index,
 };
 use reqwest::Method;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use tokio::runtime::Handle;
 
 /// Bytes that are sent in one request: what a broken line costs.
 const TOGETHER_BYTES: usize = 512 << 10;
-/// A chunk above this goes in pieces, for the same reason.
-const IN_PIECES: usize = 512 << 10;
-/// Rows of an index that are taken at most: what a hostile relay can make a device hold. A million observations recorded one by one
-/// are below.
-const ROWS: usize = 4 << 20;
-/// Bytes of a piece.
-const PIECE_BYTES: usize = 256 << 10;
 /// Kind of a request to enter.
 const ASK_KIND: u8 = 7;
-
-/// What a relay did that an honest one does not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Alarm {
-    /// Its log ends before what it showed earlier.
-    RolledBack {
-        /// What it showed.
-        before: Head,
-        /// What it shows.
-        now: Head,
-    },
-    /// The log it shows now does not continue the one it showed earlier.
-    Changed {
-        /// What it showed.
-        before: Head,
-        /// What stands at that place now.
-        now: Head,
-    },
-    /// It shows less than it showed another device of the project.
-    Withheld {
-        /// Which of the witnesses.
-        witness: usize,
-        /// What it showed that device.
-        there: Head,
-        /// What it shows here.
-        here: Head,
-    },
-    /// It shows something else than it showed another device of the project.
-    Forked {
-        /// Which of the witnesses.
-        witness: usize,
-        /// What it showed that device.
-        there: Head,
-        /// What it showed here at that place.
-        here: Head,
-    },
-    /// It says that chunks were taken away there, which no device asked it to.
-    Hidden {
-        /// The head up to the first of them.
-        head: Head,
-        /// How many.
-        chunks: u64,
-    },
-    /// It acknowledged chunks and does not show them.
-    Dropped {
-        /// Its head when it said so.
-        head: Head,
-        /// How many.
-        chunks: u64,
-    },
-}
-
-/// What is remembered of a log between visits.
-#[derive(Clone, Debug, Default)]
-pub struct Remembered {
-    /// The last head that was seen, and checked.
-    pub head: Option<Head>,
-    /// A session's token, and the place in the key ring it was opened with.
-    pub token: Option<(String, usize)>,
-    /// Heads that other devices of the project say they were shown.
-    pub witnesses: Vec<Head>,
-    /// Heads that were checked here earlier: what witnesses behind the cursor are compared with.
-    pub checked: Vec<Head>,
-}
-
-/// Of a long walk, one head in so many is kept beside those that somebody asked about.
-const EVERY: u64 = 1_024;
-/// Heads kept for witnesses that come late.
-const CHECKED: usize = 256;
 
 /// One project's log at one relay.
 pub struct RelayMailbox {
     pub(crate) door: Door,
     runtime: Handle,
-    remembered: Remembered,
+    pub(crate) remembered: Remembered,
     /// The chain as far as it was walked in this visit.
-    walked: Head,
+    pub(crate) walked: Head,
     /// Names in the log, where this visit saw all of them.
-    all: Option<HashSet<ChunkHash>>,
+    pub(crate) all: Option<HashSet<ChunkHash>>,
     /// Witnesses that were compared in this visit.
-    compared: BTreeSet<usize>,
+    pub(crate) compared: BTreeSet<usize>,
     /// What was pushed is said to lie before the cursor, where it is not known here: the next visit lists everything.
     list_again: bool,
-    alarms: Vec<Alarm>,
+    pub(crate) alarms: Vec<Alarm>,
     buffer: Vec<Vec<u8>>,
     buffered: usize,
     /// Names of what was uploaded and is not committed, in order.
@@ -120,40 +45,6 @@ pub struct RelayMailbox {
     resumed: bool,
     /// What broke the last read off, after some of it had come: told at the next.
     broken: Option<RelayError>,
-}
-
-fn cursor_of(head: &Head) -> Vec<u8> {
-    [&head.seq.to_le_bytes()[..], &head.hash].concat()
-}
-
-fn head_of(cursor: &[u8]) -> Option<Head> {
-    let cursor: &[u8; 40] = cursor.try_into().ok()?;
-    let (mut seq, mut hash) = ([0; 8], [0; 32]);
-    seq.copy_from_slice(&cursor[..8]);
-    hash.copy_from_slice(&cursor[8..]);
-    Some(Head { seq: u64::from_le_bytes(seq), hash })
-}
-
-/// What one walk along the chain found.
-struct Walk {
-    from: Head,
-    rows: Vec<IndexRow>,
-    end: Head,
-    /// What the relay says its head is.
-    said: Head,
-    /// Heads at the places asked about.
-    at: BTreeMap<u64, Head>,
-}
-
-impl Walk {
-    fn adds_up(&self) -> bool {
-        self.end == self.said
-    }
-
-    /// The head at a place, if it was asked about or the walk began there.
-    fn at(&self, seq: u64) -> Option<Head> {
-        if seq == self.from.seq { Some(self.from) } else { self.at.get(&seq).copied() }
-    }
 }
 
 impl RelayMailbox {
@@ -223,36 +114,6 @@ impl RelayMailbox {
         runtime.block_on(self.door.enter())
     }
 
-    /// Walks the index from a head, computing the chain.
-    async fn walk(&mut self, from: Head, about: &BTreeSet<u64>) -> Result<Walk, RelayError> {
-        let (mut end, mut rows, mut at) = (from, Vec::new(), BTreeMap::new());
-        loop {
-            let response = self.door.ask(Method::GET, &format!("/index?after={}", end.seq), Payload::None).await?;
-            let said: Head = header(&response, HEAD_HEADER)
-                .and_then(|text| text.parse().ok())
-                .ok_or_else(|| self.door.http.contradiction("it does not say where its log ends"))?;
-            let body = self.door.http.body(response, limits::INDEX_ROWS * INDEX_ROW_BYTES).await?;
-            let page = read_index(&body);
-            if page.len() * INDEX_ROW_BYTES != body.len() || rows.len() + page.len() > ROWS {
-                return Err(self.door.http.contradiction("its index does not read"));
-            }
-            let none = page.is_empty();
-            for row in page {
-                if row.seq != end.seq + 1 {
-                    return Err(self.door.http.contradiction(format!("its index jumps from {} to {}", end.seq, row.seq)));
-                }
-                end = end.next(&row.name);
-                if about.contains(&end.seq) || end.seq.is_multiple_of(EVERY) {
-                    at.insert(end.seq, end);
-                }
-                rows.push(row);
-            }
-            if end.seq >= said.seq || none {
-                return Ok(Walk { from, rows, end, said, at });
-            }
-        }
-    }
-
     /// The doorstep's index has gaps, so nothing of it can be checked.
     async fn doorstep(&mut self) -> Result<Listing, RelayError> {
         let (mut after, mut entries) = (0, Vec::new());
@@ -306,63 +167,6 @@ impl RelayMailbox {
             alarms = self.compare(&walk, before);
         }
         Ok(self.listing(walk, alarms, start_over))
-    }
-
-    /// What a walk that adds up comes to.
-    fn listing(&mut self, walk: Walk, alarms: Vec<Alarm>, start_over: bool) -> Listing {
-        self.alarms.extend(alarms);
-        let hidden = walk.rows.iter().filter(|row| row.trimmed).count();
-        if start_over {
-            // What lies before an alarm is no measure any more.
-            self.remembered.checked.clear();
-            self.all = Some(walk.rows.iter().filter(|row| !row.trimmed).map(|row| row.name).collect());
-        }
-        self.check_off(walk.at.values().copied().chain([walk.end]));
-        self.walked = walk.end;
-        self.remembered.head = Some(walk.end);
-        let cursor = if hidden > 0 { Vec::new() } else { cursor_of(&walk.end) };
-        let entries = walk.rows.iter().filter(|row| !row.trimmed).map(entry).collect();
-        Listing { entries, cursor, start_over, ..Listing::default() }
-    }
-
-    /// Keeps heads that were checked.
-    fn check_off(&mut self, heads: impl Iterator<Item = Head>) {
-        let checked = &mut self.remembered.checked;
-        checked.extend(heads);
-        checked.sort_by_key(|h| h.seq);
-        checked.dedup();
-        let over = checked.len().saturating_sub(CHECKED);
-        checked.drain(..over);
-    }
-
-    /// What it shows against what it showed, here and elsewhere.
-    fn compare(&mut self, walk: &Walk, before: Option<Head>) -> Vec<Alarm> {
-        let mut alarms = Vec::new();
-        if let Some(before) = before {
-            match walk.at(before.seq) {
-                Some(now) if now != before => alarms.push(Alarm::Changed { before, now }),
-                None if walk.end.seq < before.seq => alarms.push(Alarm::RolledBack { before, now: walk.end }),
-                _ => {}
-            }
-        }
-        if let Some(first) = walk.rows.iter().find(|row| row.trimmed) {
-            let chunks = walk.rows.iter().filter(|row| row.trimmed).count() as u64;
-            let seen = walk.rows.iter().take_while(|row| row.seq <= first.seq);
-            let head = seen.fold(walk.from, |head, row| head.next(&row.name));
-            alarms.push(Alarm::Hidden { head, chunks });
-        }
-        let earlier = |seq: u64| self.remembered.checked.iter().find(|h| h.seq == seq && seq < walk.from.seq).copied();
-        for (witness, there) in self.remembered.witnesses.iter().enumerate() {
-            match walk.at(there.seq).or_else(|| earlier(there.seq)) {
-                Some(here) if here != *there => alarms.push(Alarm::Forked { witness, there: *there, here }),
-                None if walk.end.seq < there.seq => alarms.push(Alarm::Withheld { witness, there: *there, here: walk.end }),
-                // It lies before what was read now: compared when everything is.
-                None => continue,
-                Some(_) => {}
-            }
-            self.compared.insert(witness);
-        }
-        alarms
     }
 
     async fn fetch(&mut self, names: &[ChunkHash]) -> Result<Vec<Vec<u8>>, RelayError> {
@@ -590,16 +394,16 @@ impl RelayMailbox {
     }
 }
 
-fn is_full(e: &RelayError) -> bool {
+pub(crate) fn is_full(e: &RelayError) -> bool {
     matches!(e.code(), Some(Code::Quota | Code::Full))
 }
 
 /// Keys, control operations, receipts, manifests: a relay takes them past its quota.
-fn is_vital(chunk: &[u8]) -> bool {
+pub(crate) fn is_vital(chunk: &[u8]) -> bool {
     cairn_contract::kind_of(chunk).is_some_and(|kind| (2..=5).contains(&kind))
 }
 
-fn entry(row: &IndexRow) -> Entry {
+pub(crate) fn entry(row: &IndexRow) -> Entry {
     Entry { name: row.name, kind: row.kind, bytes: row.bytes }
 }
 
@@ -624,70 +428,6 @@ impl Frames {
         }
         self.pending.drain(..at);
         Ok(out)
-    }
-}
-
-/// One request's worth of chunks on its way.
-struct Upload {
-    http: crate::http::Http,
-    path: String,
-    headers: reqwest::header::HeaderMap,
-    ask_first: bool,
-}
-
-impl Upload {
-    /// Gives how many were there already.
-    async fn run(&mut self, chunks: Vec<Vec<u8>>) -> Result<u32, RelayError> {
-        let mut there = vec![false; chunks.len()];
-        if self.ask_first {
-            let shorts: Vec<u8> = chunks.iter().flat_map(|c| ChunkHash::of(c).short()).collect();
-            let payload = Payload::Bytes(NAMES_TYPE, shorts.into());
-            let response = self.http.send_with(Method::POST, &format!("{}/has", self.path), self.headers.clone(), payload).await?;
-            let said = response.bytes().await.map_err(|e| self.http.broke_off(&e))?;
-            there.iter_mut().zip(said).for_each(|(t, s)| *t = s > 0);
-        }
-        let lacking: Vec<&Vec<u8>> = chunks.iter().zip(&there).filter(|(_, t)| !**t).map(|(c, _)| c).collect();
-        let (large, small): (Vec<&Vec<u8>>, Vec<&Vec<u8>>) = lacking.into_iter().partition(|c| c.len() > IN_PIECES);
-        for chunk in large {
-            self.in_pieces(chunk).await?;
-        }
-        let mut found = there.iter().filter(|t| **t).count() as u32;
-        if !small.is_empty() {
-            let body = Bytes::from(frames(small.into_iter().map(Vec::as_slice)));
-            let response = self
-                .http
-                .send_with(Method::POST, &format!("{}/chunks", self.path), self.headers.clone(), Payload::Bytes(FRAMES_TYPE, body))
-                .await?;
-            let body = response.bytes().await.map_err(|e| self.http.broke_off(&e))?;
-            found += serde_json::from_slice::<Uploaded>(&body).map_or(0, |u| u.there);
-        }
-        Ok(found)
-    }
-
-    /// Goes on where an earlier try stopped.
-    async fn in_pieces(&self, chunk: &[u8]) -> Result<(), RelayError> {
-        let path = format!("{}/uploads/{}", self.path, ChunkHash::of(chunk));
-        let response = self.http.send_with(Method::HEAD, &path, self.headers.clone(), Payload::None).await?;
-        let said = header(&response, "upload-offset").unwrap_or("0");
-        if said == "complete" {
-            return Ok(());
-        }
-        let mut at = said.parse::<usize>().unwrap_or(0).min(chunk.len());
-        loop {
-            let piece = &chunk[at..chunk.len().min(at + PIECE_BYTES)];
-            let last = at + piece.len() == chunk.len();
-            let mut headers = self.headers.clone();
-            headers.insert("upload-offset", at.into());
-            if last {
-                headers.insert("upload-complete", reqwest::header::HeaderValue::from_static("true"));
-            }
-            let payload = Payload::Bytes("application/octet-stream", Bytes::copy_from_slice(piece));
-            self.http.send_with(Method::PATCH, &path, headers, payload).await?;
-            if last {
-                return Ok(());
-            }
-            at += piece.len();
-        }
     }
 }
 

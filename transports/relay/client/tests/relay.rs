@@ -209,6 +209,16 @@ fn a_full_quota_lets_what_matters_through() {
     let mut a = open(&runtime, &server.url, 1);
     put(&mut a, &[sample(4, 3, 400), sample(3, 4, 400)]);
     assert_eq!(a.list(&[]).expect("reads go on").entries.len(), 3);
+    // Keys for somebody who waits, in one push with work that finds no room; small, and larger than one request.
+    for (n, work) in [(10, vec![sample(1, 10, 900)]), (20, (20..30).map(|n| sample(1, n, 200_000)).collect())] {
+        let mut a = open(&runtime, &server.url, 1);
+        a.list(&[]).expect("lists");
+        let key = sample(4, n + 100, 500);
+        let pushed = a.add(std::slice::from_ref(&key)).and_then(|()| a.add(&work)).and_then(|()| a.commit());
+        assert!(matches!(pushed, Err(MailboxError::Full(_))), "{pushed:?}");
+        let listed = open(&runtime, &server.url, 1).list(&[]).expect("lists").entries;
+        assert!(listed.iter().any(|e| e.name == ChunkHash::of(&key)), "the keys came through");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! How often somebody may ask. Buckets are kept for those who asked lately, and for a bounded number of them.
 
 use crate::service::Settings;
+use crate::storage::AccountId;
 use cairn_relay_wire::{Code, LogId, Problem, Right};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -17,6 +18,7 @@ pub(crate) struct Rates {
     clock: DefaultClock,
     addresses: DefaultKeyedRateLimiter<IpAddr>,
     logs: DefaultKeyedRateLimiter<(LogId, u8)>,
+    accounts: DefaultKeyedRateLimiter<AccountId>,
     login_addresses: DefaultKeyedRateLimiter<IpAddr>,
     users: DefaultKeyedRateLimiter<String>,
     doorsteps: DefaultKeyedRateLimiter<LogId>,
@@ -50,6 +52,7 @@ impl Rates {
             clock: DefaultClock::default(),
             addresses: RateLimiter::keyed(a_second(settings.rate)),
             logs: RateLimiter::keyed(a_second(settings.rate)),
+            accounts: RateLimiter::keyed(a_second(settings.rate)),
             login_addresses: RateLimiter::keyed(a_minute(settings.logins)),
             users: RateLimiter::keyed(a_minute(settings.logins)),
             doorsteps: RateLimiter::keyed(a_second(settings.rate / 10)),
@@ -82,6 +85,11 @@ impl Rates {
             Right::Knock => self.check(&self.doorsteps, &log),
             _ => self.check(&self.logs, &(log, right.number())),
         }
+    }
+
+    /// One of an account.
+    pub fn account(&self, account: AccountId) -> Result<(), Problem> {
+        self.check(&self.accounts, &account)
     }
 
     /// A new log.

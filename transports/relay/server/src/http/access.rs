@@ -82,6 +82,7 @@ impl Service {
         let token = bearer(headers).filter(|t| t.len() <= 128).ok_or_else(none)?;
         let hash = hashed("token", token.as_bytes());
         let account = self.storage.account_by_token(hash).await?.ok_or_else(none)?;
+        self.rates.account(account.id)?;
         if account.blocked {
             return Err(Refusal::new(Code::Blocked, "this account is blocked by the operator of the relay"));
         }
