@@ -41,7 +41,10 @@ impl Visiting<'_> {
         }
         let there = self.label_there(&account)?;
         let gone = former(&self.node.store());
-        let since = there.as_ref().and_then(|l| l.since).unwrap_or(gone);
+        // A removed device may take the label off the list: what this device knows of the same key counts as well.
+        let own = hex(&ChunkHash::of(&account.key).short());
+        let known = self.state.since.filter(|_| self.state.labelled.as_ref().is_some_and(|word| word.contains(&own)));
+        let since = there.as_ref().and_then(|l| l.since).into_iter().chain(known).min().unwrap_or(gone);
         let found = there.and_then(|l| l.ticket).filter(|_| since >= gone).filter(|text| self.still_opens(text));
         let ticket = match found {
             Some(ticket) => Some(ticket),
