@@ -1,6 +1,8 @@
 //! What can be typed. The words are stable: other programs call them.
 
+pub use crate::args_config::ConfigVerb;
 pub use crate::args_relay::{AdminArgs, AdminVerb, RelayVerb, WhoArgs};
+pub use crate::args_rows::{ExportArgs, ImportArgs, ReadArgs};
 use clap::{Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -49,7 +51,7 @@ const EXAMPLES: &str = "Examples:
 
 Exit codes: 0 done, 1 error, 2 usage, 3 partly done, 4 nobody reached, 5 not a member or no right, 6 mismatch,
 7 findings, 8 no space, 9 nothing to do, 10 no such store or project, 11 store in use,
-12 wrong passphrase";
+12 wrong passphrase, 25 stopped by --max-delete";
 
 const INVITE_HELP: &str =
     "A ticket lets its holder read and write everything in the project: give it to one person, over a channel you trust.
@@ -92,7 +94,7 @@ pub enum Verb {
     )]
     New {
         name: String,
-        /// Configuration file (JSON, as `config export` writes)
+        /// Configuration file: .json of `config export`, .comapeocat, .mapeosettings, XLSForm
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
         /// Name of this device
@@ -233,42 +235,20 @@ pub enum Verb {
         #[command(subcommand)]
         what: Option<ConflictVerb>,
     },
-    /// Show, take or write the configuration
+    /// The configuration: categories, fields, icons, languages
+    #[command(after_help = crate::args_config::CONFIG_HELP)]
     Config {
         #[command(subcommand)]
         what: ConfigVerb,
     },
-    /// Rows in, from CSV or GeoJSON, as one unit
-    #[command(
-        after_help = "lat/latitude/y, lon/lng/long/longitude/x, time/date/datetime are known in any case; other columns become fields.\nExample: cairn import sightings.csv --category animal --map \"Common name=species\" --dry-run"
-    )]
-    Import {
-        file: PathBuf,
-        /// append is the only mode of this version
-        #[arg(long, default_value = "append", value_parser = ["append"])]
-        mode: String,
-        /// Category for rows without one
-        #[arg(long)]
-        category: Option<String>,
-        /// Take a column for a field, or for lat, lon, time, category or note
-        #[arg(long, value_name = "COL=FIELD", value_parser = pair)]
-        map: Vec<(String, String)>,
-        /// Check and count; write nothing
-        #[arg(long)]
-        dry_run: bool,
-        /// Write the rows that were left out, with reasons
-        #[arg(long, value_name = "FILE")]
-        rejects: Option<PathBuf>,
-    },
-    /// Rows out, to CSV or GeoJSON
-    Export {
-        file: PathBuf,
-        /// csv or geojson; by the file's ending if absent
-        #[arg(long)]
-        format: Option<String>,
-        #[command(flatten)]
-        filter: FilterArgs,
-    },
+    /// Rows in, from CSV, spreadsheets, GeoJSON, GPX, KML, GeoPackage or Darwin Core, as one unit
+    #[command(after_help = crate::args_rows::IMPORT_HELP)]
+    Import(ImportArgs),
+    /// Rows out, to CSV, GeoJSON, GPX, KML, GeoPackage, Darwin Core, XLSX or a shapefile
+    #[command(after_help = crate::args_rows::EXPORT_HELP)]
+    Export(ExportArgs),
+    /// Tables that rows were imported from, and what identifies a row in each
+    Datasets,
     /// Exchange with other devices
     #[command(
         after_help = "TARGET: HOST:PORT, a device's name or id, a bundle file (.cairn), a shared folder, the name of a remote, or `lan`: everyone of this
@@ -401,6 +381,9 @@ pub struct FilterArgs {
     /// What this sync brought
     #[arg(long, value_name = "ID")]
     pub sync: Option<String>,
+    /// Only rows of this data set
+    #[arg(long = "in", value_name = "DATASET")]
+    pub dataset: Option<String>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -545,35 +528,6 @@ pub enum ConflictVerb {
     },
 }
 
-#[derive(Subcommand, Debug)]
-pub enum ConfigVerb {
-    /// Categories and fields
-    Show,
-    /// Take a configuration file
-    Import {
-        file: PathBuf,
-        /// Only tell how much would change
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Write the configuration to a file
-    Export {
-        file: PathBuf,
-        /// With an invitation for anyone (the project must be open): whoever has the file can read and write everything, for good
-        #[arg(long)]
-        with_invite: bool,
-    },
-    /// Switch the project to another configuration; other devices follow with `adopt`
-    Switch {
-        file: PathBuf,
-        /// Only tell what would change
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Follow the project's switch to another configuration on this device
-    Adopt,
-}
-
 /// Bytes, with K, M or G for thousands, millions and thousand millions.
 fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -588,7 +542,7 @@ fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(times).ok_or_else(|| format!("`{text}` is too large"))
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
         _ => Err(format!("`{text}` is not KEY=VALUE")),

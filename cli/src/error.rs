@@ -15,10 +15,12 @@ pub fn code(e: &NodeError) -> u8 {
         NodeError::Unreached { .. } | NodeError::RelayUnreached { .. } => 4,
         NodeError::Locked | NodeError::WrongPassphrase => 12,
         NodeError::NoSpace { .. } => 8,
+        NodeError::TooManyDeletions { .. } => 25,
         NodeError::Exists { .. }
         | NodeError::Input { .. }
         | NodeError::NotFound { .. }
         | NodeError::Ambiguous { .. }
+        | NodeError::Refused { .. }
         | NodeError::File { .. }
         | NodeError::Store { .. } => 1,
     }
@@ -43,6 +45,8 @@ pub fn kind(e: &NodeError) -> &'static str {
         NodeError::KeyStore { .. } => "key-store",
         NodeError::Locked => "locked",
         NodeError::WrongPassphrase => "wrong-passphrase",
+        NodeError::Refused { .. } => "refused",
+        NodeError::TooManyDeletions { .. } => "max-delete",
         NodeError::File { .. } => "file",
         NodeError::Store { .. } => "store",
     }
@@ -59,7 +63,8 @@ pub fn hint(e: &NodeError) -> Option<&str> {
         NodeError::NotFound { what } if what.contains("invitation") || what.contains("batch") => return None,
         NodeError::NotFound { .. } => "`cairn list --deleted` shows what there is",
         NodeError::Ambiguous { .. } => "`cairn list` and `cairn devices` print ids in full; a device is also named by its digits",
-        NodeError::NotAllowed { remedy, .. } => remedy,
+        NodeError::NotAllowed { remedy, .. } | NodeError::Refused { remedy, .. } => remedy,
+        NodeError::TooManyDeletions { .. } => "look at the file, and at `--dry-run`; if it is meant so, allow more with --max-delete",
         NodeError::Mismatch { .. } => "install the newest cairn on this device",
         NodeError::Unreached { .. } => "is the other device on, serving, and on this network?",
         NodeError::RelayUnreached { .. } => "is this device on the internet, and the address right, with its `#PIN`? nothing was lost",

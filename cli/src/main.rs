@@ -1,14 +1,20 @@
 //! `cairn`: the command line. Parses, asks the node, prints. Every decision about data is the node's.
 
 mod args;
+mod args_config;
 mod args_relay;
+mod args_rows;
+mod config;
 mod demo;
 mod error;
 mod membership;
 mod relay;
 mod render;
+mod render_config;
 mod render_relay;
+mod render_rows;
 mod render_sync;
+mod rows;
 mod run;
 mod ui;
 

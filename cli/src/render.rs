@@ -106,15 +106,6 @@ fn status(data: &Value) -> String {
     )
 }
 
-fn import(data: &Value) -> String {
-    let verb = if data["dry_run"] == true { "would be created" } else { "created" };
-    let mut lines = vec![format!("{} {verb}, {} left out", data["created"], data["rejected"])];
-    for r in rows(data, "rejects").iter().take(20) {
-        lines.push(format!("  line {}: {}", r["line"], text(&r["reason"])));
-    }
-    lines.join("\n")
-}
-
 fn entry(e: &Value) -> String {
     let set: Vec<String> = rows(e, "set").iter().map(|s| format!("{}={}", text(&s["key"]), text(&s["value"]))).collect();
     format!("{}  {}  {}  {}", text(&e["time"]), text(&e["id"]), text(&e["name"]), set.join(" "))
@@ -127,27 +118,6 @@ fn conflict(c: &Value) -> String {
         lines.push(format!("  {value}   by {} at {}", text(&v["device"]), text(&v["time"])));
     }
     lines.join("\n")
-}
-
-fn config(data: &Value) -> String {
-    if let Some(adopted) = data.get("adopted") {
-        let said = if adopted == true { "this device works with" } else { "this device worked already with" };
-        return format!("{said} {}", text(&data["name"]));
-    }
-    if data.get("from").is_some() {
-        let said = if data["dry_run"] == true { "would switch" } else { "switched" };
-        return format!("{said} from {} to {}", text(&data["from"]), text(&data["to"]));
-    }
-    if data.get("categories").is_none() {
-        return data.get("file").map(text).unwrap_or_else(|| format!("{} keys changed", data["changes"]));
-    }
-    format!(
-        "{} (version {})\n{}\n\n{}",
-        text(&data["name"]),
-        text(&data["version"]),
-        columns(data, "categories", &["id", "name", "fields"]),
-        columns(data, "fields", &["id", "type", "label"])
-    )
 }
 
 /// The ticket as a picture, where a camera may look at it. Capitals make the code a third smaller; tickets read in any case.
@@ -261,9 +231,11 @@ pub fn reply(verb: &Verb, reply: &Reply) -> String {
         Verb::Conflicts { what: None } if rows(d, "conflicts").is_empty() => "nothing to settle".into(),
         Verb::Conflicts { what: None } => rows(d, "conflicts").iter().map(conflict).collect::<Vec<_>>().join("\n"),
         Verb::Conflicts { .. } => observation(&d["observation"]),
-        Verb::Config { .. } => config(d),
-        Verb::Import { .. } => import(d),
-        Verb::Export { .. } => format!("{} observations written to {}", d["exported"], text(&d["file"])),
+        Verb::Config { .. } => crate::render_config::config(d),
+        Verb::Import(_) => crate::render_rows::import(d),
+        Verb::Datasets if rows(d, "datasets").is_empty() => "no rows were imported under a data set yet".into(),
+        Verb::Datasets => columns(d, "datasets", &["name", "key", "observations"]),
+        Verb::Export(_) => crate::render_rows::export(d),
         Verb::Sync { .. } => crate::render_sync::sync(d),
         Verb::Remote { .. } if rows(d, "remotes").is_empty() => "no remotes; `cairn remote add NAME TARGET` names one".into(),
         Verb::Remote { .. } => columns(d, "remotes", &["name", "target"]),

@@ -2,10 +2,10 @@
 
 use crate::args::{Args, BundleVerb, ConfigVerb, ConflictVerb, FilterArgs, PassphraseVerb, RemoteVerb, Set, Verb};
 use crate::ui::Ui;
-use crate::{demo, membership, relay, render};
+use crate::{config, demo, membership, relay, render, rows};
 use cairn_node::{
-    AddRequest, BundleRequest, Client, ConfigRequest, CreateBundle, EditRequest, ExportRequest, Home, ImportRequest, JoinRequest, KeyPlace,
-    ListRequest, NewRequest, NodeError, ProjectChoice, RemoteRequest, Reply, Request, ServeOptions, SyncRequest, serve,
+    AddRequest, BundleRequest, Client, CreateBundle, EditRequest, Home, JoinRequest, KeyPlace, ListRequest, NewRequest, NodeError,
+    ProjectChoice, RemoteRequest, Reply, Request, ServeOptions, SyncRequest, serve,
 };
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -36,12 +36,12 @@ fn verb_word(verb: &Verb) -> String {
 }
 
 /// The node may be another process: relative paths are of this one.
-fn absolute(path: &Path) -> Result<String, NodeError> {
+pub fn absolute(path: &Path) -> Result<String, NodeError> {
     let full = std::path::absolute(path).map_err(|e| NodeError::File { path: path.display().to_string(), message: e.to_string() })?;
     Ok(full.to_string_lossy().into_owned())
 }
 
-fn absolute_opt(path: &Option<PathBuf>) -> Result<Option<String>, NodeError> {
+pub fn absolute_opt(path: &Option<PathBuf>) -> Result<Option<String>, NodeError> {
     path.as_deref().map(absolute).transpose()
 }
 
@@ -91,6 +91,9 @@ fn carry_out(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
             let home = home(args)?;
             let wait = Duration::from_secs(args.wait);
             home.whoami(|project| Client::new(home.clone(), Some(project.to_owned()), wait).ask(Request::Whoami, &|_, _, _| {}))
+        }
+        Verb::Config { what: ConfigVerb::Import { file, dry_run: false, new_lineage: true, yes } } => {
+            config::new_lineage(&client(args)?, file, *yes, ui)
         }
         Verb::Serve { listen, no_discovery } => stay_on(&client(args)?, *listen, !no_discovery, ui),
         _ => client(args)?.ask(request(args)?, &|done, planned, bytes| ui.progress(done, planned, bytes)),
@@ -147,7 +150,7 @@ fn set(set: &Set, category: &Option<String>) -> AddRequest {
     }
 }
 
-fn list(filter: &FilterArgs, limit: usize) -> ListRequest {
+pub fn list(filter: &FilterArgs, limit: usize) -> ListRequest {
     ListRequest {
         category: filter.category.clone(),
         since: filter.since.clone(),
@@ -156,6 +159,7 @@ fn list(filter: &FilterArgs, limit: usize) -> ListRequest {
         fields: filter.fields.clone(),
         deleted: filter.deleted,
         sync: filter.sync.clone(),
+        dataset: filter.dataset.clone(),
         limit,
     }
 }
@@ -207,27 +211,10 @@ fn request(args: &Args) -> Result<Request, NodeError> {
         Verb::Conflicts { what: Some(ConflictVerb::Resolve { id, key, value }) } => {
             Request::Resolve { id: id.clone(), key: key.clone(), value: value.clone() }
         }
-        Verb::Config { what: ConfigVerb::Show } => Request::Config(ConfigRequest::Show),
-        Verb::Config { what: ConfigVerb::Import { file, dry_run } } => {
-            Request::Config(ConfigRequest::Import { file: absolute(file)?, dry_run: *dry_run })
-        }
-        Verb::Config { what: ConfigVerb::Export { file, with_invite } } => {
-            Request::Config(ConfigRequest::Export { file: absolute(file)?, with_invite: *with_invite })
-        }
-        Verb::Config { what: ConfigVerb::Switch { file, dry_run } } => {
-            Request::Config(ConfigRequest::Switch { file: absolute(file)?, dry_run: *dry_run })
-        }
-        Verb::Config { what: ConfigVerb::Adopt } => Request::Config(ConfigRequest::Adopt),
-        Verb::Import { file, category, map, dry_run, rejects, .. } => Request::Import(ImportRequest {
-            file: absolute(file)?,
-            category: category.clone(),
-            map: map.iter().cloned().collect(),
-            dry_run: *dry_run,
-            rejects: absolute_opt(rejects)?,
-        }),
-        Verb::Export { file, format, filter } => {
-            Request::Export(ExportRequest { file: absolute(file)?, format: format.clone(), filter: list(filter, 0) })
-        }
+        Verb::Config { what } => Request::Config(config::request(what)?),
+        Verb::Import(import) => Request::Import(rows::import(import)?),
+        Verb::Export(export) => Request::Export(rows::export(export)?),
+        Verb::Datasets => Request::Datasets,
         Verb::Sync { targets, dry_run, pull, push, only, timeout } => Request::Sync(SyncRequest {
             targets: targets.clone(),
             folder: Some(here()?),

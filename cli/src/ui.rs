@@ -9,6 +9,8 @@ use std::io::{IsTerminal, Write};
 
 /// How this run talks.
 pub struct Ui {
+    /// What is counted are rows.
+    rows: bool,
     json: bool,
     quiet: bool,
     progress_json: bool,
@@ -26,19 +28,26 @@ impl Ui {
     pub fn new(args: &Args) -> Self {
         let shown = args.progress == "auto" && !args.quiet && std::io::stderr().is_terminal();
         let bar = if shown { ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()) } else { ProgressBar::hidden() };
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} batches  {msg}  {elapsed}, about {eta} left") {
+        let rows = matches!(args.verb, crate::args::Verb::Import(_) | crate::args::Verb::Export(_));
+        let template = if rows {
+            "{bar:30} {percent}%  {msg}  {elapsed}, about {eta} left"
+        } else {
+            "{bar:30} {pos}/{len} batches  {msg}  {elapsed}, about {eta} left"
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Self { json: args.json, quiet: args.quiet, progress_json: args.progress == "json", bar }
+        Self { rows, json: args.json, quiet: args.quiet, progress_json: args.progress == "json", bar }
     }
 
     /// Planned first, then counted.
     pub fn progress(&self, done: u64, planned: u64, bytes: u64) {
         self.bar.set_length(planned.max(self.bar.length().unwrap_or(0)));
         self.bar.set_position(done.max(self.bar.position()));
-        self.bar.set_message(render::bytes(bytes));
+        let counted = if self.rows { "rows" } else { "bytes" };
+        self.bar.set_message(if self.rows { format!("{bytes} rows") } else { render::bytes(bytes) });
         if self.progress_json {
-            self.say(&json!({"done": done, "planned": planned, "bytes": bytes}).to_string());
+            self.say(&json!({"done": done, "planned": planned, counted: bytes}).to_string());
         }
     }
 

@@ -1,109 +1,402 @@
-//! Features of a GeoJSON file (RFC 7946).
+//! Features of a GeoJSON file (RFC 7946), of newline-delimited GeoJSON or of a text sequence (RFC 8142), one at a time.
+//! In what CoMapeo writes, the document beside the properties is preferred: it has the types.
 
-use crate::row::{Cell, Draft, Meaning};
-use crate::{FormatError, Mapping, Row, RowFault};
-use serde_json::Value;
-use std::io::Read;
+use crate::geojson;
+use crate::row::{Cell, CellFault, Draft, Meaning, Reading};
+use crate::rows::{RowResult, Rows};
+use crate::text::Text;
+use crate::{FormatError, ReadOptions};
+use cairn_model::{Instant, Place, Shape};
+use serde_json::{Map, Value};
+use std::io::{BufRead, BufReader, Read};
 
-/// Bytes of a GeoJSON file: it is read whole, unlike CSV.
-const FILE_BYTES: u64 = 512 << 20;
+/// Bytes of one feature, or of what stands beside the features.
+const FEATURE_BYTES: usize = 16 << 20;
 
-/// Reads a FeatureCollection or a single Feature. Features that are no point, or whose parts do not fit, are faults;
-/// a file that is not GeoJSON is an error.
-pub fn read_geojson(input: impl Read, mapping: &Mapping) -> Result<Vec<Result<Row, RowFault>>, FormatError> {
-    let mut text = Vec::new();
-    input.take(FILE_BYTES + 1).read_to_end(&mut text).map_err(|e| FormatError::Io(e.to_string()))?;
-    let broken = |line: u64, column: u64, reason: String| Err(FormatError::Structure { line, column, reason });
-    if text.len() as u64 > FILE_BYTES {
-        return broken(1, 1, "the file has more than 512 MiB; split it".into());
+pub(crate) struct GeoJsonRows {
+    scan: Scan,
+    reading: Reading,
+    state: State,
+    number: u64,
+    beside: Vec<u8>,
+    found: bool,
+}
+
+#[derive(PartialEq)]
+enum State {
+    /// Between the values of the file.
+    Root,
+    /// Between the features of a collection.
+    Features,
+    /// Between the members of a collection after its features.
+    Members,
+    Done,
+}
+
+/// Bytes with their place.
+struct Scan {
+    input: BufReader<Text>,
+    line: u64,
+    column: u64,
+}
+
+impl Scan {
+    fn fault(&self, reason: impl ToString) -> FormatError {
+        FormatError::Structure { line: self.line, column: self.column.max(1), reason: reason.to_string() }
     }
-    let root: Value = match serde_json::from_slice(&text) {
-        Ok(root) => root,
-        Err(e) => return broken(e.line() as u64, e.column() as u64, format!("not JSON: {e}")),
+
+    fn peek(&mut self) -> Result<Option<u8>, FormatError> {
+        Ok(self.input.fill_buf()?.first().copied())
+    }
+
+    fn byte(&mut self) -> Result<Option<u8>, FormatError> {
+        let Some(b) = self.peek()? else { return Ok(None) };
+        self.input.consume(1);
+        self.column += 1;
+        if b == b'\n' {
+            self.line += 1;
+            self.column = 0;
+        }
+        Ok(Some(b))
+    }
+
+    fn space(&mut self) -> Result<Option<u8>, FormatError> {
+        while let Some(b) = self.peek()? {
+            if !matches!(b, b' ' | b'\t' | b'\r' | b'\n' | 0x1e) {
+                return Ok(Some(b));
+            }
+            self.byte()?;
+        }
+        Ok(None)
+    }
+
+    fn expect(&mut self, wanted: u8) -> Result<(), FormatError> {
+        match self.space()? {
+            Some(b) if b == wanted => self.byte().map(|_| ()),
+            Some(b) => Err(self.fault(format!("`{}` was expected, not `{}`", wanted as char, b as char))),
+            None => Err(self.fault("the file ends in the middle")),
+        }
+    }
+
+    /// Bytes of one JSON value, which is parsed by who called.
+    fn value(&mut self, out: &mut Vec<u8>) -> Result<(), FormatError> {
+        let first = self.space()?.ok_or_else(|| self.fault("the file ends in the middle"))?;
+        let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
+        let begin = out.len();
+        loop {
+            let buf = self.input.fill_buf()?;
+            if buf.is_empty() {
+                return if depth == 0 && !quoted { Ok(()) } else { Err(self.fault("the file ends in the middle")) };
+            }
+            let mut used = 0;
+            let mut done = false;
+            for b in buf {
+                let scalar = depth == 0 && !matches!(first, b'{' | b'[' | b'"');
+                if scalar && matches!(b, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n') {
+                    done = true;
+                    break;
+                }
+                used += 1;
+                self.column += 1;
+                if *b == b'\n' {
+                    self.line += 1;
+                    self.column = 0;
+                }
+                if quoted {
+                    (escaped, quoted) = (!escaped && *b == b'\\', escaped || *b != b'"');
+                    done = !quoted && depth == 0;
+                } else {
+                    match b {
+                        b'"' => quoted = true,
+                        b'{' | b'[' => depth += 1,
+                        b'}' | b']' => {
+                            depth = depth.saturating_sub(1);
+                            done = depth == 0;
+                        }
+                        _ => {}
+                    }
+                }
+                if done {
+                    break;
+                }
+            }
+            out.extend_from_slice(&buf[..used]);
+            self.input.consume(used);
+            if done {
+                return Ok(());
+            }
+            if out.len() - begin > FEATURE_BYTES {
+                return Err(self.fault("a feature of more than 16 MiB"));
+            }
+        }
+    }
+}
+
+impl GeoJsonRows {
+    pub fn new(input: Box<dyn Read + Send>, options: &ReadOptions) -> Result<Self, FormatError> {
+        let text = Text::new(input, options.encoding.as_deref())?;
+        let scan = Scan { input: BufReader::with_capacity(64 << 10, text), line: 1, column: 0 };
+        let mut rows = Self { scan, reading: Reading::new(options)?, state: State::Root, number: 0, beside: Vec::new(), found: false };
+        match rows.scan.space()? {
+            Some(b'{') => Ok(rows),
+            _ => Err(rows.scan.fault("not GeoJSON: an object was expected")),
+        }
+    }
+
+    fn advance(&mut self) -> Option<RowResult> {
+        loop {
+            let step = match self.state {
+                State::Root => self.root(),
+                State::Features => self.feature(),
+                State::Members => self.members(),
+                State::Done => return None,
+            };
+            match step {
+                Ok(Some(row)) => return Some(Ok(row)),
+                Ok(None) => {}
+                Err(e) => {
+                    self.state = State::Done;
+                    return Some(Err(e));
+                }
+            }
+        }
+    }
+
+    /// One value of the file: a collection is walked into, a feature is a row.
+    fn root(&mut self) -> Result<Option<Result<crate::Row, crate::RowFault>>, FormatError> {
+        if self.scan.space()?.is_none() {
+            self.state = State::Done;
+            if !self.found {
+                return Err(self.scan.fault("not GeoJSON: a FeatureCollection or a Feature was expected"));
+            }
+            return Ok(None);
+        }
+        self.scan.expect(b'{')?;
+        self.beside = b"{".to_vec();
+        self.members()
+    }
+
+    fn members(&mut self) -> Result<Option<Result<crate::Row, crate::RowFault>>, FormatError> {
+        self.state = State::Members;
+        loop {
+            match self.scan.space()? {
+                Some(b'}') => {
+                    self.scan.byte()?;
+                    self.state = State::Root;
+                    return self.object();
+                }
+                Some(b',') => {
+                    self.scan.byte()?;
+                }
+                _ => {}
+            }
+            let mut key = Vec::new();
+            if self.scan.space()? != Some(b'"') {
+                return Err(self.scan.fault("a name in quotes was expected"));
+            }
+            self.scan.value(&mut key)?;
+            self.scan.expect(b':')?;
+            if key == b"\"features\"" && self.scan.space()? == Some(b'[') {
+                self.scan.byte()?;
+                self.found = true;
+                self.state = State::Features;
+                return Ok(None);
+            }
+            if self.beside.len() > 1 {
+                self.beside.push(b',');
+            }
+            self.beside.extend_from_slice(&key);
+            self.beside.push(b':');
+            self.scan.value(&mut self.beside)?;
+            if self.beside.len() > FEATURE_BYTES {
+                return Err(self.scan.fault("more than 16 MiB beside the features"));
+            }
+        }
+    }
+
+    /// What an object was, once it has ended.
+    fn object(&mut self) -> Result<Option<Result<crate::Row, crate::RowFault>>, FormatError> {
+        let mut text = std::mem::take(&mut self.beside);
+        text.push(b'}');
+        let value: Value = serde_json::from_slice(&text).map_err(|e| self.scan.fault(format!("not JSON: {e}")))?;
+        match value.get("type").and_then(Value::as_str) {
+            Some("Feature") => {
+                self.found = true;
+                self.number += 1;
+                Ok(Some(row(&self.reading, &value, self.number)))
+            }
+            Some("FeatureCollection") => {
+                self.found = true;
+                Ok(None)
+            }
+            _ if self.found && value.as_object().is_some_and(Map::is_empty) => Ok(None),
+            _ => Err(self.scan.fault("not GeoJSON: a FeatureCollection or a Feature was expected")),
+        }
+    }
+
+    fn feature(&mut self) -> Result<Option<Result<crate::Row, crate::RowFault>>, FormatError> {
+        match self.scan.space()? {
+            Some(b']') => {
+                self.scan.byte()?;
+                self.state = State::Members;
+                return Ok(None);
+            }
+            Some(b',') if self.number > 0 => {
+                self.scan.byte()?;
+                if self.scan.space()? == Some(b']') {
+                    return Err(self.scan.fault("not JSON: a comma before the end of the list"));
+                }
+            }
+            _ => {}
+        }
+        let (line, mut text) = (self.scan.line, Vec::new());
+        self.scan.value(&mut text)?;
+        let value: Value = serde_json::from_slice(&text).map_err(|e| FormatError::Structure {
+            line: line + e.line() as u64 - 1,
+            column: e.column() as u64,
+            reason: format!("not JSON: {e}"),
+        })?;
+        self.number += 1;
+        Ok(Some(row(&self.reading, &value, self.number)))
+    }
+}
+
+impl Iterator for GeoJsonRows {
+    type Item = RowResult;
+    fn next(&mut self) -> Option<RowResult> {
+        self.advance()
+    }
+}
+
+impl Rows for GeoJsonRows {}
+
+fn row(reading: &Reading, feature: &Value, number: u64) -> Result<crate::Row, crate::RowFault> {
+    let mut draft = reading.draft(number);
+    let filled = match feature.get("$comapeo") {
+        Some(Value::Object(document)) => comapeo(reading, document, feature, &mut draft),
+        _ => fill(reading, feature, &mut draft),
     };
-    match (root.get("type").and_then(Value::as_str), root.get("features")) {
-        (Some("FeatureCollection"), Some(Value::Array(features))) => {
-            Ok(features.iter().enumerate().map(|(n, f)| feature(n as u64 + 1, f, mapping)).collect())
-        }
-        (Some("Feature"), _) => Ok(vec![feature(1, &root, mapping)]),
-        _ => broken(1, 1, "not GeoJSON: a FeatureCollection or a Feature was expected".into()),
+    match filled {
+        Ok(()) => draft.finish(),
+        Err(fault) => Err(draft.fault(fault)),
     }
 }
 
-fn feature(number: u64, feature: &Value, mapping: &Mapping) -> Result<Row, RowFault> {
-    let fault = |reason: String| RowFault { line: number, reason };
+fn fill(reading: &Reading, feature: &Value, draft: &mut Draft<'_>) -> Result<(), CellFault> {
     if feature.get("type").and_then(Value::as_str) != Some("Feature") {
-        return Err(fault("not a Feature".into()));
+        return Err((None, "not a Feature".into()));
     }
-    let mut draft = Draft::default();
-    draft.row.line = number;
-    position(feature.get("geometry").unwrap_or(&Value::Null), &mut draft).map_err(fault)?;
-    if let Some(id) = feature.get("id").and_then(cell) {
-        draft.put(&Meaning::Field("id".into()), "id", id).map_err(fault)?;
+    let nothing = Map::new();
+    let properties = feature.get("properties").and_then(Value::as_object).unwrap_or(&nothing);
+    if let Some(id) = feature.get("id")
+        && !properties.contains_key("id")
+    {
+        draft.put(&reading.column("id"), cell(id))?;
     }
-    for (name, value) in feature.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        let value = cell(value).or_else(|| (!value.is_null()).then(|| Cell::Text(value.to_string())));
-        if let Some(value) = value {
-            draft.put(&mapping.meaning(name), name, value).map_err(fault)?;
+    for (name, value) in properties.iter().filter(|(name, _)| *name != "coordTimes") {
+        let mut column = reading.column(name);
+        // Coordinates beside a geometry are a copy of it, or of something else.
+        if matches!(column.meaning, Meaning::Lat | Meaning::Lon) && !reading.options().map.contains_key(name) {
+            column.meaning = Meaning::Field(name.as_str().into());
+        }
+        draft.put(&column, cell(value))?;
+    }
+    match feature.get("geometry") {
+        None | Some(Value::Null) => Ok(()),
+        Some(geometry) => {
+            let shape = geojson::read(geometry).map_err(|e| (Some("geometry".to_owned()), e))?;
+            draft.shape(with_times(shape, properties.get("coordTimes")))
         }
     }
-    draft.finish().map_err(fault)
 }
 
-fn position(geometry: &Value, draft: &mut Draft) -> Result<(), String> {
-    if geometry.is_null() {
-        return Ok(());
+/// The times of a track's positions, as several programs write them beside it.
+fn with_times(shape: Shape, times: Option<&Value>) -> Shape {
+    let mut flat = Vec::new();
+    fn collect(value: &Value, out: &mut Vec<Option<f64>>) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|i| collect(i, out)),
+            Value::String(text) => out.push(Instant::parse(text).ok().map(|i| i.unix_ms() as f64 / 1000.0)),
+            Value::Number(n) => out.push(n.as_f64().map(|ms| ms / 1000.0)),
+            _ => out.push(None),
+        }
     }
-    let kind = geometry.get("type").and_then(Value::as_str).unwrap_or("no type");
-    if kind != "Point" {
-        return Err(format!("geometry {kind}: only points are taken in this version"));
+    if let Some(times) = times {
+        collect(times, &mut flat);
     }
-    let numbers: Vec<f64> = geometry.get("coordinates").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_f64).collect();
-    let [lon, lat, rest @ ..] = numbers.as_slice() else { return Err("a point needs a longitude and a latitude".into()) };
-    draft.put(&Meaning::Lon, "longitude", Cell::Number(*lon))?;
-    draft.put(&Meaning::Lat, "latitude", Cell::Number(*lat))?;
-    match rest.first() {
-        Some(altitude) => draft.put(&Meaning::Altitude, "altitude", Cell::Number(*altitude)),
-        None => Ok(()),
+    if flat.is_empty() || flat.len() != shape.coords().len() {
+        return shape;
     }
+    let next = std::cell::Cell::new(0);
+    shape.map(&|c| {
+        let n = next.replace(next.get() + 1);
+        c.with_time(flat[n])
+    })
 }
 
-fn cell(value: &Value) -> Option<Cell> {
+pub(crate) fn cell(value: &Value) -> Cell {
     match value {
-        Value::Bool(b) => Some(Cell::Bool(*b)),
-        Value::String(s) => Some(Cell::Text(s.clone())),
-        Value::Number(n) => n.as_i64().map(Cell::Integer).or(n.as_f64().map(Cell::Number)),
+        Value::Null => Cell::Empty,
+        Value::Bool(b) => Cell::Bool(*b),
+        Value::String(s) => Cell::Text(s.clone()),
+        Value::Number(n) => n.as_i64().map(Cell::Integer).or(n.as_f64().map(Cell::Number)).unwrap_or(Cell::Empty),
         // A list of texts is several options chosen; `export` writes them so.
-        Value::Array(items) if items.iter().all(Value::is_string) => {
-            Some(Cell::Text(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(";")))
+        Value::Array(items) if items.iter().all(|i| i.is_string() || i.is_null()) => {
+            Cell::Text(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(";"))
         }
-        _ => None,
+        other => Cell::Text(other.to_string()),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn features_become_rows_with_typed_cells() {
-        let text = r#"{"type":"FeatureCollection","features":[
-            {"type":"Feature","id":"ak1","geometry":{"type":"Point","coordinates":[-150.5,61.2,12]},"properties":{"mag":1.5,"time":1551000000000,"felt":null,"codes":["a"]}},
-            {"type":"Feature","geometry":{"type":"LineString","coordinates":[]},"properties":{}},
-            {"type":"Feature","geometry":null,"properties":null}]}"#;
-        let rows = read_geojson(text.as_bytes(), &Mapping::default()).unwrap();
-        let first = rows[0].as_ref().unwrap();
-        assert_eq!(first.place.unwrap().to_geo(), "geo:61.2,-150.5,12");
-        assert_eq!(first.at.unwrap().unix_ms(), 1_551_000_000_000);
-        assert_eq!(first.fields[1], ("mag".into(), Cell::Number(1.5)));
-        assert!(rows[1].as_ref().unwrap_err().reason.contains("LineString"));
-        assert_eq!(rows[2].as_ref().unwrap().place, None);
+/// A document of CoMapeo: tags with their types, the position with its accuracy, a track with its times.
+fn comapeo(reading: &Reading, document: &Map<String, Value>, feature: &Value, draft: &mut Draft<'_>) -> Result<(), CellFault> {
+    let text = |name: &str| document.get(name).and_then(Value::as_str);
+    let property = |name: &str| feature.get("properties").and_then(|p| p.get(name)).and_then(Value::as_str);
+    if let Some(id) = text("docId") {
+        draft.put(&reading.column("$id"), Cell::Text(id.into()))?;
     }
-
-    #[test]
-    fn what_is_not_geojson_is_refused_with_its_place() {
-        let refused = |t: &str| read_geojson(t.as_bytes(), &Mapping::default()).unwrap_err();
-        assert!(matches!(refused("{\"type\":\n oops"), FormatError::Structure { line: 2, .. }));
-        assert!(matches!(refused("[1]"), FormatError::Structure { line: 1, .. }));
+    draft.row.category_hints = [property("$categoryId"), property("$category")].into_iter().flatten().map(str::to_owned).collect();
+    for (name, value) in document.get("tags").and_then(Value::as_object).into_iter().flatten() {
+        let column = crate::row::Column { meaning: Meaning::Field(name.as_str().into()), ..reading.column(name) };
+        draft.put(&column, cell(value))?;
     }
+    for (name, column) in [("$author", "$author"), ("$category", "$category")] {
+        if let Some(value) = property(name) {
+            draft.put(&reading.column_as_field(column), Cell::Text(value.into()))?;
+        }
+    }
+    let attachments: Vec<&str> =
+        document.get("attachments").and_then(Value::as_array).into_iter().flatten().filter_map(|a| a.get("name")?.as_str()).collect();
+    if !attachments.is_empty() {
+        draft.put(&reading.column_as_field("$attachments"), Cell::Text(attachments.join(";")))?;
+    }
+    let moment = |position: &Value| position.get("timestamp").and_then(Value::as_str).and_then(|t| Instant::parse(t).ok());
+    let position = document.get("metadata").and_then(|m| m.get("position"));
+    if let Some(time) = position.and_then(moment).or_else(|| text("createdAt").and_then(|t| Instant::parse(t).ok())) {
+        draft.row.at = crate::Part::Set(time);
+    }
+    if let Some(locations) = document.get("locations").and_then(Value::as_array) {
+        let mut line = Vec::with_capacity(locations.len());
+        for location in locations {
+            let number = |name: &str| location.get("coords").and_then(|c| c.get(name)).and_then(Value::as_f64);
+            let (Some(lon), Some(lat)) = (number("longitude"), number("latitude")) else {
+                return Err((None, "a location without coordinates".into()));
+            };
+            let time = moment(location).map(|i| i.unix_ms() as f64 / 1000.0);
+            line.push(crate::row::coord(lon, lat, number("altitude"))?.with_time(time));
+        }
+        return draft.shape(Shape::Line(line));
+    }
+    if let (Some(lat), Some(lon)) = (document.get("lat").and_then(Value::as_f64), document.get("lon").and_then(Value::as_f64)) {
+        let number = |name: &str| position.and_then(|p| p.get("coords")?.get(name)?.as_f64());
+        let mut place = Place::new(lat, lon).map_err(|e| (None, e.to_string()))?;
+        if let Some(metres) = number("altitude") {
+            place = place.with_altitude(metres).map_err(|e| (None, e.to_string()))?;
+        }
+        if let Some(metres) = number("accuracy").filter(|m| *m >= 0.0) {
+            place = place.with_uncertainty(metres).map_err(|e| (None, e.to_string()))?;
+        }
+        draft.row.place = crate::Part::Set(crate::Position::Place(place));
+    }
+    Ok(())
 }

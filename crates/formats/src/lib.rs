@@ -1,11 +1,27 @@
-//! Files people bring and take. Pure text in, rows out: what a row means is decided by the caller.
+//! Files people bring and take. Bytes in, rows out: what a row means is decided by the caller.
+#![warn(missing_docs)]
 
+mod archive;
+mod config;
 mod csv_rows;
+mod dwca_rows;
 mod export;
+mod geojson;
 mod geojson_rows;
+mod gpkg_rows;
+mod gpx_rows;
+mod kml_rows;
 mod row;
+mod rows;
+mod sheet_rows;
+mod text;
+mod times;
+mod wkt;
+mod xml;
 
-pub use csv_rows::CsvRows;
-pub use export::{CsvExport, ExportField, ExportRow, GeoJsonExport};
-pub use geojson_rows::read_geojson;
-pub use row::{Cell, FormatError, Mapping, Row, RowFault};
+pub use config::{TakenConfiguration, configuration_json, read_configuration, sanitise_svg, write_comapeocat};
+pub use export::{About, ExportRow, Kinds, RowWriter, Survey, WRITE_FORMATS, WriteOptions, Written, create, write_format};
+pub use geojson::write as geojson_geometry;
+pub use row::{Cell, FormatError, Part, Position, ReadOptions, Row, RowFault, number};
+pub use rows::{ROW_FORMATS, RowResult, Rows, open_rows, recognise};
+pub use times::zone;

@@ -9,6 +9,7 @@ pub fn default_configuration() -> Configuration {
         version: "1".into(),
         categories: CATEGORIES.iter().map(category).collect(),
         fields: FIELDS.iter().map(field).collect(),
+        ..Configuration::default()
     }
 }
 
@@ -124,15 +125,16 @@ fn category((id, name, fields): &CategoryRow) -> Category {
         name: (*name).into(),
         applies_to: vec!["point".into(), "line".into(), "area".into()],
         fields: fields.split(' ').map(str::to_owned).collect(),
+        ..Category::default()
     }
 }
 
 fn field((id, label, kind, options): &FieldRow) -> Field {
-    let choices = options.iter().map(|(id, label)| FieldChoice { id: (*id).into(), label: (*label).into() }).collect();
+    let choices = options.iter().map(|(id, label)| FieldChoice { id: (*id).into(), label: (*label).into(), value: None }).collect();
     Field {
         id: (*id).into(),
         label: (*label).into(),
-        help: String::new(),
         kind: FieldType::from_word(kind, choices).unwrap_or(FieldType::Text),
+        ..Field::default()
     }
 }

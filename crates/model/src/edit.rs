@@ -1,6 +1,6 @@
 //! What a person changes about an observation, checked against the configuration before it becomes a change.
 
-use crate::{Configuration, DocKey, FieldType, Instant, Place, TypedFault, UNCATEGORISED, Value, limits};
+use crate::{Configuration, DocKey, FieldType, Instant, Place, Shape, TypedFault, UNCATEGORISED, Value, limits};
 
 /// Wanted values by document key; later calls on the same key win.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,6 +72,14 @@ impl Edit {
         self.set(&DocKey::Where, Some(Value::Text(place.to_geo())))
     }
 
+    /// The track or area it was; a single point is kept as a position.
+    pub fn shape(&mut self, shape: &Shape) -> &mut Self {
+        match shape {
+            Shape::Point(c) => self.place(c.place()),
+            other => self.set(&DocKey::Where, Some(Value::Bytes(other.to_wkb()))),
+        }
+    }
+
     /// When it was.
     pub fn at(&mut self, instant: Instant) -> &mut Self {
         self.set(&DocKey::At, Some(Value::Text(instant.to_rfc3339())))
@@ -133,18 +141,24 @@ impl Edit {
 
     /// The wanted keys, once every size is checked.
     pub fn into_wanted(self) -> Result<Vec<(String, Option<Value>)>, EditError> {
-        for (key, value) in &self.wanted {
-            let bytes = match value {
-                Some(Value::Text(t)) => t.len(),
-                Some(Value::Bytes(b)) => b.len(),
-                _ => 0,
-            };
-            for (size, most) in [(bytes, limits::FIELD_VALUE_BYTES), (key.len(), limits::KEY_BYTES)] {
-                if size > most {
-                    return Err(EditError::Size { key: key.chars().take(60).collect(), bytes: size, most });
-                }
-            }
-        }
+        check_sizes(&self.wanted)?;
         Ok(self.wanted)
     }
+}
+
+/// Checks the sizes of wanted keys and values against [`crate::limits`].
+pub fn check_sizes(wanted: &[(String, Option<Value>)]) -> Result<(), EditError> {
+    for (key, value) in wanted {
+        let bytes = match value {
+            Some(Value::Text(t)) => t.len(),
+            Some(Value::Bytes(b)) => b.len(),
+            _ => 0,
+        };
+        for (size, most) in [(bytes, limits::FIELD_VALUE_BYTES), (key.len(), limits::KEY_BYTES)] {
+            if size > most {
+                return Err(EditError::Size { key: key.chars().take(60).collect(), bytes: size, most });
+            }
+        }
+    }
+    Ok(())
 }

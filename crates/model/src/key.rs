@@ -17,6 +17,10 @@ pub enum DocKey {
     Note,
     /// `deleted`
     Deleted,
+    /// `dataset`: the table of rows it came from, with the columns that identify a row there (see [`crate::Dataset`])
+    Dataset,
+    /// `made-with`: the version of the configuration it was made with (see [`crate::ConfigurationVersion`])
+    MadeWith,
     /// `f.<field>`
     Field(String),
     /// `o.<field>.<option>` = true
@@ -34,6 +38,8 @@ impl DocKey {
             DocKey::Where => "where".into(),
             DocKey::Note => "note".into(),
             DocKey::Deleted => "deleted".into(),
+            DocKey::Dataset => "dataset".into(),
+            DocKey::MadeWith => "made-with".into(),
             DocKey::Field(f) => format!("f.{}", escape(f)),
             DocKey::Choice(f, o) => format!("o.{}.{}", escape(f), escape(o)),
             DocKey::Other(raw) => raw.clone(),
@@ -49,6 +55,8 @@ impl DocKey {
             "where" => return DocKey::Where,
             "note" => return DocKey::Note,
             "deleted" => return DocKey::Deleted,
+            "dataset" => return DocKey::Dataset,
+            "made-with" => return DocKey::MadeWith,
             _ => {}
         }
         if let Some(rest) = raw.strip_prefix("f.") {
@@ -61,6 +69,11 @@ impl DocKey {
             };
         }
         other()
+    }
+
+    /// `true` for what programs note beside what people observed: two devices that noted it differently have nothing to settle.
+    pub fn is_provenance(raw: &str) -> bool {
+        matches!(raw, "dataset" | "made-with")
     }
 
     /// How people name it on the command line and in `conflicts`: the field's own id where it is one.

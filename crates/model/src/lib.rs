@@ -7,6 +7,8 @@
 
 mod change;
 mod configuration;
+mod configuration_check;
+mod dataset;
 mod default_configuration;
 mod edit;
 mod ids;
@@ -15,17 +17,21 @@ mod key;
 pub mod limits;
 mod observation;
 mod place;
+mod shape;
 mod state;
 mod value;
 
 pub use change::{ActorId, Change, ChangeError, ChangeHash, ChangeIntent, NewChange, Op, OpAction, OpId};
-pub use configuration::{Category, Configuration, Field, FieldChoice, FieldType, TypedFault};
+pub use configuration::{Category, Configuration, Field, FieldChoice, FieldType, Scalar, Tags, TypedFault, message_key};
+pub use configuration_check::Remark;
+pub use dataset::{ConfigurationVersion, Dataset};
 pub use default_configuration::default_configuration;
-pub use edit::{Edit, EditError};
+pub use edit::{Edit, EditError, check_sizes};
 pub use ids::{ChunkHash, DeviceId, DocId, DocKind, FeedId, IdError, ProjectId, UnitId, hex, import_identity, unhex};
 pub use instant::{Instant, TimeError};
 pub use key::{DocKey, UNCATEGORISED, escape, unescape};
 pub use observation::{FieldValue, Observation};
 pub use place::{Place, PlaceError};
+pub use shape::{Coord, Shape, ShapeError};
 pub use state::{ApplyError, DocState, LiveOp};
 pub use value::Value;

@@ -1,6 +1,6 @@
 //! An observation as people see it, read from a document's state.
 
-use crate::{DocKey, DocState, Instant, Place, UNCATEGORISED, Value};
+use crate::{ConfigurationVersion, Dataset, DocKey, DocState, Instant, Place, Shape, UNCATEGORISED, Value};
 use std::collections::BTreeMap;
 
 /// What stands in a field.
@@ -19,14 +19,20 @@ pub struct Observation {
     pub category: String,
     /// As written, RFC 3339.
     pub at: Option<String>,
-    /// Position.
+    /// Position; of a track or an area its first.
     pub place: Option<Place>,
+    /// A track or an area.
+    pub shape: Option<Shape>,
     /// Note.
     pub note: Option<String>,
     /// Fields by id.
     pub fields: BTreeMap<String, FieldValue>,
     /// Deleted: neither listed nor counted.
     pub deleted: bool,
+    /// The table of rows it came from.
+    pub dataset: Option<Dataset>,
+    /// What it was made with.
+    pub made_with: Option<ConfigurationVersion>,
 }
 
 impl Observation {
@@ -48,14 +54,31 @@ impl Observation {
                 }
             }
             DocKey::At => self.at = value.as_text().map(str::to_owned),
-            DocKey::Where => self.place = value.as_text().and_then(|t| Place::from_geo(t).ok()),
+            DocKey::Where => self.read_where(value),
             DocKey::Note => self.note = value.as_text().map(str::to_owned),
             DocKey::Deleted => self.deleted = *value == Value::Bool(true),
             DocKey::Field(id) => {
                 self.fields.entry(id).or_insert_with(|| FieldValue::One(value.clone()));
             }
             DocKey::Choice(id, option) => self.read_choice(id, option),
+            DocKey::Dataset => self.dataset = value.as_text().and_then(Dataset::parse),
+            DocKey::MadeWith => {
+                if let Value::Bytes(heads) = value {
+                    self.made_with = Some(ConfigurationVersion(heads.clone()));
+                }
+            }
             DocKey::Other(_) => {}
+        }
+    }
+
+    fn read_where(&mut self, value: &Value) {
+        match value {
+            Value::Text(geo) => self.place = Place::from_geo(geo).ok(),
+            Value::Bytes(wkb) => {
+                self.shape = Shape::from_wkb(wkb).ok();
+                self.place = self.shape.as_ref().and_then(Shape::first).map(|c| c.place());
+            }
+            _ => {}
         }
     }
 

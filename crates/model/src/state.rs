@@ -144,7 +144,23 @@ impl DocState {
 
     /// `true` where some key has concurrent values that differ. Concurrent equal values are no conflict.
     pub fn has_conflicts(&self) -> bool {
-        self.keys.iter().any(|(_, live)| live.iter().any(|op| op.value != live[0].value))
+        let differ = |live: &[LiveOp]| live.iter().any(|op| op.value != live[0].value);
+        self.keys.iter().any(|(key, live)| live.len() > 1 && differ(live) && !crate::DocKey::is_provenance(key))
+    }
+
+    /// `true` if [`DocState::edit`] with these keys would make a change.
+    pub fn would_change(&self, wanted: &[(String, Option<Value>)]) -> bool {
+        wanted.iter().any(|(key, value)| {
+            let live = match self.keys.binary_search_by(|(k, _)| k.as_str().cmp(key)) {
+                Ok(slot) => self.keys[slot].1.as_slice(),
+                Err(_) => &[],
+            };
+            match (value, live) {
+                (None, live) => !live.is_empty(),
+                (Some(value), [only]) => only.value != *value,
+                _ => true,
+            }
+        })
     }
 
     fn op_id(&self, op: &LiveOp) -> OpId {

@@ -76,7 +76,7 @@ pub(crate) async fn join(home: &Home, request: &JoinRequest) -> Result<Reply, No
                 "{typed}: there is no invitation in this file; a coordinator of an open project writes one with `cairn config export FILE --with-invite`"
             ))
         };
-        crate::transfer::invitation_in(file)?.ok_or_else(none)?
+        crate::configuration::invitation_in(file)?.ok_or_else(none)?
     } else {
         typed.to_owned()
     };

@@ -101,6 +101,22 @@ pub enum NodeError {
         /// It is open and does not have it.
         gone: bool,
     },
+    /// It would do harm as it was asked for.
+    #[error("{message}")]
+    Refused {
+        /// What and why.
+        message: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Stopped before it deleted more than it may.
+    #[error("{would} observations would be deleted; at most {most} may be, so nothing was done")]
+    TooManyDeletions {
+        /// So many.
+        would: u64,
+        /// Allowed.
+        most: u64,
+    },
     /// A file outside the store.
     #[error("{path}: {message}")]
     File {
@@ -122,6 +138,10 @@ impl NodeError {
         NodeError::NotAllowed { message: message.into(), remedy: remedy.into() }
     }
 
+    pub(crate) fn refused(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        NodeError::Refused { message: message.into(), remedy: remedy.into() }
+    }
+
     pub(crate) fn input(message: impl Into<String>) -> Self {
         NodeError::Input { message: message.into() }
     }
@@ -133,6 +153,9 @@ impl NodeError {
 
 impl From<StoreError> for NodeError {
     fn from(e: StoreError) -> Self {
+        if let Some(refused) = crate::import::refusal(&e) {
+            return refused;
+        }
         let message = e.to_string();
         match e {
             _ if e.is_out_of_space() => NodeError::NoSpace { message },

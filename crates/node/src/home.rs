@@ -2,7 +2,7 @@
 
 use crate::door::Doors;
 use crate::request::{JoinRequest, NewRequest, Reply, Request};
-use crate::{NodeError, devices, keystore, reading, transfer, writing};
+use crate::{NodeError, configuration, devices, keystore, reading, writing};
 use cairn_model::{DeviceId, ProjectId, default_configuration, hex, unhex};
 use cairn_relay::{Network, RelayUrl};
 use cairn_store::{Entropy, NewProject, OsEntropy, Store, StoreFiles, create_file, open_file};
@@ -224,7 +224,7 @@ impl Home {
             return Err(NodeError::Exists { what: format!("a project `{}`", new.name) });
         }
         let configuration = match &new.config {
-            Some(file) => transfer::read_configuration(Path::new(file))?,
+            Some(file) => configuration::read_configuration(Path::new(file))?.configuration,
             None => default_configuration(),
         };
         let device_name = new.device_name.clone().unwrap_or_else(host_name);
@@ -543,6 +543,11 @@ impl Node {
 
     /// Answers every request that needs no network.
     pub fn handle(&self, request: Request) -> Result<Reply, NodeError> {
+        self.handle_telling(request, &|_, _, _| {})
+    }
+
+    /// The same; long work tells how far it is: (done, planned, rows).
+    pub fn handle_telling(&self, request: Request, told: &dyn Fn(u64, u64, u64)) -> Result<Reply, NodeError> {
         let before = self.store().digest()?;
         let reply = match request {
             Request::Whoami => reading::whoami(self),
@@ -560,9 +565,10 @@ impl Node {
             Request::Edit(edit) => writing::edit(self, &edit),
             Request::Remove { ids, deleted } => writing::remove(self, &ids, deleted),
             Request::Resolve { id, key, value } => writing::resolve(self, &id, &key, &value),
-            Request::Import(import) => transfer::import(self, &import),
-            Request::Export(export) => transfer::export(self, &export),
-            Request::Config(config) => transfer::config(self, &config),
+            Request::Import(import) => crate::import::import(self, &import, told),
+            Request::Datasets => reading::datasets(self),
+            Request::Export(export) => crate::export::export(self, &export, told),
+            Request::Config(config) => configuration::config(self, &config),
             Request::Remote(remote) => crate::carry::remote(self, &remote),
             Request::Bundle(bundle) => crate::bundles::bundle(self, &bundle, &|_| {}),
             Request::Sync(_) => Err(NodeError::input("a sync needs the network: use `sync`")),

@@ -15,13 +15,17 @@
 
 mod bundles;
 mod carry;
+mod configuration;
+mod configuration_edit;
 mod desk;
 mod devices;
 mod door;
 mod driver;
 mod entering;
 mod error;
+mod export;
 mod home;
+mod import;
 mod keystore;
 mod mail;
 mod network;
@@ -30,7 +34,6 @@ mod relay;
 mod request;
 mod serve;
 mod show;
-mod transfer;
 mod watch;
 mod writing;
 
@@ -43,7 +46,8 @@ pub use mail::{Visit, VisitError, answer_mail, visit};
 pub use network::peers_near;
 pub use relay::{Credentials, ProjectChoice, at_relay, relay_fault};
 pub use request::{
-    AddRequest, BundleRequest, ConfigRequest, CreateBundle, DeviceRequest, EditRequest, ExportRequest, ImportRequest, InviteRequest,
-    JoinRequest, ListRequest, NewRequest, PolicyRequest, RemoteRequest, Reply, Request, SyncRequest,
+    AddRequest, BundleRequest, CategoryEdit, ConfigEdit, ConfigRequest, CreateBundle, DeviceRequest, EditRequest, ExportRequest, FieldEdit,
+    ImportRequest, InviteRequest, JoinRequest, ListRequest, NewRequest, PolicyRequest, ReadOptions, RemoteRequest, Reply, Request,
+    SyncRequest, WriteOptions,
 };
 pub use serve::{Client, Live, ServeOptions, invite_live, serve};

@@ -44,6 +44,7 @@ pub(crate) fn filter(store: &Store, list: &ListRequest) -> Result<Filter, NodeEr
         fields: list.fields.clone(),
         deleted: list.deleted || list.sync.is_some(),
         only,
+        dataset: list.dataset.as_ref().map(|d| cairn_model::Dataset::new(d, &[]).name),
         limit: list.limit,
     })
 }
@@ -85,7 +86,16 @@ pub(crate) fn show(node: &Node, id: &str) -> Answered {
     let store = node.store();
     let id = resolve_id(&store, id)?;
     let view = store.observation(&id)?.ok_or_else(|| NodeError::NotFound { what: format!("observation {id}") })?;
-    Ok(Reply::new(json!({"observations": [show::observation(&view)], "count": 1})))
+    let mut shown = show::observation(&view);
+    // A category that is gone is called as it was when the observation was made.
+    let now = store.configuration().as_ref().as_ref().and_then(|c| c.category(&view.seen.category)).map(|c| c.name.clone());
+    let then = || -> Result<Option<String>, NodeError> {
+        let Some(made) = &view.seen.made_with else { return Ok(None) };
+        let old = store.configuration_at(&made.to_string())?;
+        Ok(old.and_then(|c| c.category(&view.seen.category).map(|c| c.name.clone())))
+    };
+    shown["category_name"] = json!(now.map_or_else(then, |n| Ok(Some(n)))?);
+    Ok(Reply::new(json!({"observations": [shown], "count": 1})))
 }
 
 pub(crate) fn list(node: &Node, list: &ListRequest) -> Answered {
@@ -93,6 +103,13 @@ pub(crate) fn list(node: &Node, list: &ListRequest) -> Answered {
     let listing = store.list(&filter(&store, list)?)?;
     let rows: Vec<_> = listing.observations.iter().map(show::observation).collect();
     Ok(Reply::new(json!({"observations": rows, "count": listing.count})))
+}
+
+/// Tables that rows were imported from.
+pub(crate) fn datasets(node: &Node) -> Answered {
+    let sets = node.store().datasets()?;
+    let rows: Vec<_> = sets.iter().map(|(d, rows)| json!({"name": d.name, "key": d.key, "observations": rows})).collect();
+    Ok(Reply::new(json!({"datasets": rows})))
 }
 
 pub(crate) fn log(node: &Node, id: Option<&str>, limit: usize) -> Answered {

@@ -1,8 +1,8 @@
 //! The request vocabulary. Every verb is one of these, answered in process or by a running service.
 
+pub use cairn_formats::{ReadOptions, WriteOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 /// One verb with its arguments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +52,8 @@ pub enum Request {
         /// Value to keep.
         value: String,
     },
+    /// Tables that rows were imported from, and what identifies a row in each.
+    Datasets,
     /// Rows in.
     Import(ImportRequest),
     /// Rows out.
@@ -276,6 +278,7 @@ pub struct EditRequest {
 
 /// `list`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ListRequest {
     /// Category id.
     pub category: Option<String>,
@@ -291,32 +294,53 @@ pub struct ListRequest {
     pub deleted: bool,
     /// What this sync brought.
     pub sync: Option<String>,
+    /// Only rows of this data set.
+    #[serde(default)]
+    pub dataset: Option<String>,
     /// At most; 0 is none.
     pub limit: usize,
 }
 
 /// `import`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ImportRequest {
     /// The file, absolute.
     pub file: String,
+    /// `append` (if empty), `upsert`, `replace` or `delete`.
+    pub mode: String,
+    /// The table the rows belong to.
+    pub dataset: Option<String>,
     /// Category for rows without one.
     pub category: Option<String>,
-    /// Column -> field.
-    pub map: BTreeMap<String, String>,
+    /// How the file is read, with the columns that identify a row.
+    pub read: ReadOptions,
     /// Check and count only.
     pub dry_run: bool,
+    /// One refused row stops it.
+    pub strict: bool,
+    /// More deletions than this stop it.
+    pub max_delete: Option<u64>,
+    /// Replacing by nothing is meant.
+    pub allow_empty: bool,
+    /// The data set gets another identifier.
+    pub change_key: bool,
     /// Where to write the rows that were left out.
     pub rejects: Option<String>,
 }
 
 /// `export`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ExportRequest {
     /// The file, absolute.
     pub file: String,
-    /// `csv` or `geojson`; by the file's ending if absent.
-    pub format: Option<String>,
+    /// How it is written.
+    pub write: WriteOptions,
+    /// Positions less exact: as `0.1deg`, `10km`.
+    pub round: Option<String>,
+    /// As it was at a time (by the authors' clocks), or after a sync.
+    pub as_of: Option<String>,
     /// Which observations.
     pub filter: ListRequest,
 }
@@ -326,20 +350,47 @@ pub struct ExportRequest {
 #[serde(tag = "what", rename_all = "kebab-case")]
 pub enum ConfigRequest {
     /// Show it.
-    Show,
-    /// Take one from a file.
+    Show {
+        /// Beginning of a version; the latest if absent.
+        version: Option<String>,
+    },
+    /// Take one from a file, as a new version of the current lineage.
     Import {
         /// The file, absolute.
         file: String,
         /// Tell what would change only.
         dry_run: bool,
     },
-    /// Write it to a file.
+    /// Write it to a file: JSON, or a category archive by its ending.
     Export {
         /// The file, absolute.
         file: String,
         /// Put an invitation for anyone into it; the project must be open.
         with_invite: bool,
+    },
+    /// What is wrong with a file, or with the current one.
+    Lint {
+        /// The file, absolute.
+        file: Option<String>,
+    },
+    /// What a file, or the current one, has that another version has not.
+    Diff {
+        /// A file (absolute) or the beginning of a version.
+        from: String,
+        /// The same; the current one if absent.
+        to: Option<String>,
+    },
+    /// Who changed what, newest first.
+    History {
+        /// At most so many; 0 is no limit.
+        limit: usize,
+    },
+    /// Change a part of it.
+    Edit {
+        /// Which part, and how.
+        edit: ConfigEdit,
+        /// Tell what would change only.
+        dry_run: bool,
     },
     /// Switch the project to another configuration, from a file.
     Switch {
@@ -350,6 +401,87 @@ pub enum ConfigRequest {
     },
     /// Follow the project's switch on this device.
     Adopt,
+}
+
+/// `config edit`: parts that are absent stay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "part", rename_all = "kebab-case")]
+pub enum ConfigEdit {
+    /// Its name and version.
+    About {
+        /// Shown name.
+        name: Option<String>,
+        /// Shown version.
+        version: Option<String>,
+    },
+    /// A category, made if it is not there.
+    Category(Box<CategoryEdit>),
+    /// A field, made if it is not there.
+    Field(Box<FieldEdit>),
+    /// The order in which categories are offered.
+    Order {
+        /// `point` or `line`.
+        kind: String,
+        /// Ids, in their order.
+        ids: Vec<String>,
+    },
+    /// A translation; an empty text removes it.
+    Text {
+        /// Language tag.
+        language: String,
+        /// `category` or `field`.
+        of: String,
+        /// Its id.
+        id: String,
+        /// `name`, `terms`, `label`, `help`, `placeholder`, or `option:ID`.
+        property: String,
+        /// The text.
+        text: String,
+    },
+}
+
+/// Changes of a category.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CategoryEdit {
+    /// Its id.
+    pub id: String,
+    /// Shown name.
+    pub name: Option<String>,
+    /// `point`, `line`, `area`.
+    pub applies_to: Option<Vec<String>>,
+    /// Ids of all its fields, in their order.
+    pub fields: Option<Vec<String>>,
+    /// Colour.
+    pub color: Option<String>,
+    /// Words it is found by.
+    pub terms: Option<Vec<String>>,
+    /// SVG file, absolute.
+    pub icon: Option<String>,
+    /// Take it away.
+    pub remove: bool,
+}
+
+/// Changes of a field.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FieldEdit {
+    /// Its id.
+    pub id: String,
+    /// Shown label.
+    pub label: Option<String>,
+    /// Type word.
+    pub kind: Option<String>,
+    /// Explanation.
+    pub help: Option<String>,
+    /// Example in the empty field.
+    pub placeholder: Option<String>,
+    /// Options to add or to call otherwise: id, label.
+    pub options: Vec<(String, String)>,
+    /// Options to take away.
+    pub remove_options: Vec<String>,
+    /// Take it away.
+    pub remove: bool,
 }
 
 /// `sync`.

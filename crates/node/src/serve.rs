@@ -288,6 +288,8 @@ async fn answer_one(node: &Arc<Node>, stream: UnixStream) -> std::io::Result<()>
         Err(e) => return write_line(&mut write, &Line::Done(Err(NodeError::input(format!("not a request: {e}"))))).await,
     };
     let (progress_tx, mut progress_rx) = tokio::sync::watch::channel(Progress::default());
+    let (rows_tx, mut rows_rx) = tokio::sync::watch::channel((0, 0, 0));
+    let rows_tx = Arc::new(rows_tx);
     let work = async {
         match request {
             Request::Sync(request) => {
@@ -299,7 +301,13 @@ async fn answer_one(node: &Arc<Node>, stream: UnixStream) -> std::io::Result<()>
             Request::Peers { near: true } => peers_near(node, None).await.map(Reply::new),
             other => {
                 let node = node.clone();
-                let done = tokio::task::spawn_blocking(move || node.handle(other)).await;
+                let tell = rows_tx.clone();
+                let work = move || {
+                    node.handle_telling(other, &|done, planned, rows| {
+                        tell.send_replace((done, planned, rows));
+                    })
+                };
+                let done = tokio::task::spawn_blocking(work).await;
                 done.unwrap_or_else(|e| Err(NodeError::Store { message: e.to_string() }))
             }
         }
@@ -311,6 +319,10 @@ async fn answer_one(node: &Arc<Node>, stream: UnixStream) -> std::io::Result<()>
             Ok(()) = progress_rx.changed() => {
                 let p = *progress_rx.borrow_and_update();
                 write_line(&mut write, &line_of(&p)).await?;
+            }
+            Ok(()) = rows_rx.changed() => {
+                let (done, planned, bytes) = *rows_rx.borrow_and_update();
+                write_line(&mut write, &Line::Progress { done, planned, bytes }).await?;
             }
         }
     }
@@ -441,7 +453,7 @@ fn in_process(node: Node, request: Request, seen: Seen<'_>) -> Result<Reply, Nod
             let node = Arc::new(node);
             runtime()?.block_on(peers_near(&node, None)).map(Reply::new)
         }
-        other => node.handle(other),
+        other => node.handle_telling(other, seen),
     }
 }
 

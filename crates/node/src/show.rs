@@ -54,6 +54,15 @@ pub(crate) fn observation(o: &DocView) -> serde_json::Value {
         "created_by": o.created_by.map(|d| d.to_string()),
         "version": o.version,
     });
+    if let Some(shape) = &o.seen.shape {
+        out["geometry"] = cairn_formats::geojson_geometry(shape);
+    }
+    if let Some(dataset) = &o.seen.dataset {
+        out["dataset"] = json!(dataset.name);
+    }
+    if let Some(made) = &o.seen.made_with {
+        out["configuration_version"] = json!(made.to_string());
+    }
     if let Some(altitude) = o.seen.place.and_then(|p| p.altitude) {
         out["altitude"] = json!(altitude);
     }

@@ -77,6 +77,7 @@ impl Store {
         let v = self.view()?;
         let mut listed = 0u64;
         let mut shown = 0u64;
+        let (mut of_sets, mut in_sets) = (0u64, 0u64);
         for row in v.docs.iter()? {
             let (number, bytes) = row?;
             let row: DocRow = from_bytes(bytes.value(), "document")?;
@@ -96,11 +97,23 @@ impl Store {
                 add("is not what its changes make".into());
             }
             let seen = cairn_model::Observation::read(&row.state);
-            shown += u64::from(row.kind == DocKind::Observation && !row.state.is_empty() && !seen.deleted);
+            let observation = row.kind == DocKind::Observation && !row.state.is_empty();
+            shown += u64::from(observation && !seen.deleted);
+            if let Some(dataset) = seen.dataset.filter(|_| observation) {
+                of_sets += 1;
+                let set = self.mem.datasets.get(&dataset.encode());
+                let key = set.map(|set| crate::docs::dataset_key(*set, number.value()));
+                in_sets += u64::from(key.is_some_and(|k| v.by_dataset.get(k).is_ok_and(|found| found.is_some())));
+            }
         }
         let counted = self.count()?;
         if counted != shown {
             findings.push(Finding { place: "index by time".into(), what: format!("lists {counted} of {shown} observations") });
+        }
+        let index = redb::ReadableTableMetadata::len(&v.by_dataset)?;
+        if of_sets != in_sets || index != in_sets {
+            findings
+                .push(Finding { place: "index by data set".into(), what: format!("lists {index}, {in_sets} of them right, of {of_sets}") });
         }
         if listed < accepted.len() as u64 {
             findings.push(Finding { place: "documents".into(), what: format!("{listed} of {} are here", accepted.len()) });

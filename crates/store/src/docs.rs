@@ -97,6 +97,8 @@ struct IndexKeys {
     place: Option<u64>,
     deleted: bool,
     conflict: bool,
+    /// As the document writes it.
+    dataset: Option<String>,
 }
 
 fn index_keys(row: &DocRow, number: u32) -> Option<IndexKeys> {
@@ -116,6 +118,7 @@ fn index_keys(row: &DocRow, number: u32) -> Option<IndexKeys> {
         place: seen.place.map(|p| p.morton()),
         deleted: seen.deleted,
         conflict: row.state.has_conflicts() || unseen_edit,
+        dataset: seen.dataset.map(|d| d.encode()),
     })
 }
 
@@ -192,9 +195,17 @@ fn place_key(morton: u64, number: u32) -> [u8; 12] {
     key
 }
 
+pub(crate) fn dataset_key(set: u32, number: u32) -> u64 {
+    u64::from(set) << 32 | u64::from(number)
+}
+
 fn index(t: &mut Tables<'_>, mem: &mut Mem, number: u32, keys: &IndexKeys) -> Result<(), StoreError> {
     if keys.conflict {
         t.conflicts.insert(number, ())?;
+    }
+    if let Some(dataset) = &keys.dataset {
+        let set = mem.dataset_number(t, dataset)?;
+        t.by_dataset.insert(dataset_key(set, number), ())?;
     }
     if keys.deleted {
         t.deleted.insert(&keys.time, ())?;
@@ -212,6 +223,10 @@ fn index(t: &mut Tables<'_>, mem: &mut Mem, number: u32, keys: &IndexKeys) -> Re
 fn unindex(t: &mut Tables<'_>, mem: &mut Mem, number: u32, keys: &IndexKeys) -> Result<(), StoreError> {
     if keys.conflict {
         t.conflicts.remove(number)?;
+    }
+    if let Some(dataset) = &keys.dataset {
+        let set = mem.dataset_number(t, dataset)?;
+        t.by_dataset.remove(dataset_key(set, number))?;
     }
     if keys.deleted {
         t.deleted.remove(&keys.time)?;
@@ -396,7 +411,7 @@ impl Store {
         let author = |op: &OpId| changes.iter().find(|(c, _)| c.actor == op.actor && (c.start_op..=c.max_op()).contains(&op.counter));
         let mut out = Vec::new();
         for (key, values) in row.state.keys() {
-            if values.iter().all(|(_, value)| *value == values[0].1) {
+            if values.iter().all(|(_, value)| *value == values[0].1) || DocKey::is_provenance(key) {
                 continue;
             }
             let values = values.iter().map(|(op, value)| ConflictValue {

@@ -82,6 +82,32 @@ pub enum StoreError {
     /// Our own batch failed the receiver's check: a bug, caught before it left the device.
     #[error("internal fault: own batch refused ({0})")]
     OwnBatch(String),
+    /// The data set's rows are identified by other columns.
+    #[error("the rows of data set `{dataset}` are identified by {known}, not by {asked}")]
+    DatasetKey {
+        /// Its name.
+        dataset: String,
+        /// The columns in use, comma-separated.
+        known: String,
+        /// The columns asked for.
+        asked: String,
+    },
+    /// The import would delete more than it may. Nothing was written.
+    #[error("{would} observations would be deleted; at most {most} may be")]
+    TooManyDeletions {
+        /// So many.
+        would: u64,
+        /// Allowed.
+        most: u64,
+    },
+    /// The file has no rows, and what it replaces has. Nothing was written.
+    #[error("the file has no rows; replacing would delete all {rows} observations of data set `{dataset}`")]
+    EmptyReplace {
+        /// Its name.
+        dataset: String,
+        /// Rows there.
+        rows: u64,
+    },
     /// The caller's source of rows stopped.
     #[error("{0}")]
     Source(String),

@@ -120,6 +120,18 @@ pub(crate) fn new_chain(t: &mut Tables<'_>, mem: &mut Mem, row: FeedRow) -> Resu
     Ok(n)
 }
 
+/// The digest of what memory knows and a frontier.
+pub(crate) fn digest_of(mem: &Mem, frontier: &Frontier) -> Digest {
+    let mut heads = mem.membership.heads.clone();
+    let (own, latest) = (mem.configuration_lineage(), mem.membership.lineage());
+    if own != latest {
+        // Who has not followed a switch of configuration holds the same and counts less of it.
+        let behind = blake3::derive_key("cairn behind v1", &own.unwrap_or(cairn_model::DocId([0; 16])).0);
+        heads.push(cairn_trust::ControlHash(behind));
+    }
+    digest(&heads, frontier, &mem.open.hashes())
+}
+
 /// The frontier: the tip of every chain, under the id all devices give it.
 pub(crate) fn frontier(t: &impl BatchHashes, mem: &Mem) -> Result<Frontier, StoreError> {
     let mut tips = Vec::with_capacity(mem.feeds.len());
@@ -163,14 +175,7 @@ impl Store {
 
     /// Equal on two devices if and only if they hold the same.
     pub fn digest(&self) -> Result<Digest, StoreError> {
-        let mut heads = self.mem.membership.heads.clone();
-        let (own, latest) = (self.mem.configuration_lineage(), self.mem.membership.lineage());
-        if own != latest {
-            // Who has not followed a switch of configuration holds the same and counts less of it.
-            let behind = blake3::derive_key("cairn behind v1", &own.unwrap_or(cairn_model::DocId([0; 16])).0);
-            heads.push(cairn_trust::ControlHash(behind));
-        }
-        Ok(digest(&heads, &self.frontier()?, &self.mem.open.hashes()))
+        Ok(digest_of(&self.mem, &self.frontier()?))
     }
 
     /// Feeds held, with their authors.

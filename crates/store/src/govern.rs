@@ -355,8 +355,7 @@ impl Store {
         self.governs("switch the configuration")?;
         let lineage = DocId(self.entropy.bytes());
         self.say(OpBody::Lineage(lineage))?;
-        let wanted = configuration.to_keys().into_iter().map(|(k, v)| (k, Some(v))).collect();
-        self.edit_document(DocKind::Configuration, lineage, wanted, now_ms)?;
+        self.write_configuration(lineage, configuration, now_ms)?;
         // Alone in its batch: it must reach those who have not switched.
         self.cut(now_ms)?;
         Ok(lineage)

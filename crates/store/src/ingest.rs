@@ -154,6 +154,9 @@ impl Store {
                     placed.push(PlacedBatch { input, chain, device, tip, changes, wall_ms });
                 }
             }
+            if let (Some(sync), false) = (sync, placed.is_empty()) {
+                crate::moments::remember(t, mem, sync)?;
+            }
             let tip = |(chain, (seq, hash))| Ok(Tip { feed: chain_name(t, mem, chain)?, seq, hash });
             let tips: Result<Vec<Tip>, StoreError> = last.into_iter().map(tip).collect();
             Ok((tips?, own_grew, placed))
@@ -209,9 +212,9 @@ impl Store {
 
     /// Remembers that a sync took place, even one that changed nothing.
     pub fn note_sync(&mut self, sync: u32) -> Result<(), StoreError> {
-        self.write(|t, _, _| {
+        self.write(|t, mem, _| {
             t.meta.insert("syncs", &sync.to_le_bytes()[..])?;
-            Ok(())
+            crate::moments::remember(t, mem, sync)
         })
     }
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../FORMAT.md")]
 
 mod check;
+mod configurations;
 mod control;
 mod docs;
 mod entropy;
@@ -8,17 +9,20 @@ mod error;
 mod feeds;
 mod files;
 mod govern;
+mod import;
 mod ingest;
 mod judge;
 mod local;
 mod mail;
 mod mem;
+mod moments;
 mod query;
 mod receipts;
 mod shelves;
 mod tables;
 
 pub use check::Finding;
+pub use configurations::ConfigurationChange;
 pub use control::{AddedControl, Entrance};
 pub use docs::{ConflictEntry, ConflictValue, DocView, LogEntry, SyncEffect};
 pub use entropy::{Entropy, OsEntropy};
@@ -26,11 +30,12 @@ pub use error::StoreError;
 pub use feeds::{FeedRow, Run, Verdict};
 pub use files::{StoreFiles, create_file, open_file};
 pub use govern::Removal;
+pub use import::{ImportMode, ImportPlan, ImportRow, ImportStats, RowAct, RowChange, RowRefusal};
 pub use ingest::{IngestStats, Ingested};
 pub use judge::SetApart;
-pub use local::{ImportRow, ImportStats, RowRefusal};
 pub use mail::Mail;
 pub use mem::{NewProject, Reopen, Store};
+pub use moments::AsOf;
 pub use query::{Bbox, Filter, Listing};
 pub use receipts::{Coverage, KnownDevice};
 pub use shelves::{MailChunk, MailRun};

@@ -28,7 +28,7 @@ pub(crate) struct OpenBatch {
     pub bytes: usize,
     /// How many of `changes` the table holds; `None` if it must be written anew.
     saved: Option<usize>,
-    import: Option<(UnitId, u32)>,
+    pub(crate) import: Option<(UnitId, u32)>,
 }
 
 impl OpenBatch {
@@ -92,42 +92,6 @@ impl OpenBatch {
     }
 }
 
-/// One row to import, or why it was refused.
-pub struct ImportRow {
-    /// Line in the file, from 1.
-    pub line: u64,
-    /// The observation and what to set.
-    pub edit: Result<(DocId, Edit), String>,
-}
-
-/// A row that was left out.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RowRefusal {
-    /// Line in the file, from 1.
-    pub line: u64,
-    /// Why.
-    pub reason: String,
-}
-
-/// What an import did.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ImportStats {
-    /// The unit.
-    pub unit: Option<UnitId>,
-    /// Observations made.
-    pub created: u64,
-    /// Existing ones that changed.
-    pub updated: u64,
-    /// Existing ones that stayed as they were.
-    pub unchanged: u64,
-    /// Rows left out.
-    pub rejected: Vec<RowRefusal>,
-    /// All rows left out, also past what `rejected` lists.
-    pub rejected_count: u64,
-}
-
-/// Refusals listed in full; the rest are counted.
-const REJECTS_KEPT: usize = 1000;
 /// Bytes kept free in a batch for its header: 256 items and nonces, tips, heads.
 const HEADER_ROOM: usize = 32 << 10;
 
@@ -234,25 +198,6 @@ impl Store {
         })
     }
 
-    /// All good rows as one unit, in one transaction: after a crash all of them or none. `rows` giving an error stops
-    /// the import and leaves nothing.
-    pub fn import(&mut self, rows: &mut dyn Iterator<Item = Result<ImportRow, String>>, now_ms: i64) -> Result<ImportStats, StoreError> {
-        self.may_write(DocKind::Observation)?;
-        self.write(|t, mem, ctx| {
-            cut(t, mem, ctx, now_ms)?;
-            let unit = UnitId(ctx.entropy.bytes());
-            mem.open.import = Some((unit, 0));
-            let mut stats = ImportStats { unit: Some(unit), ..ImportStats::default() };
-            for row in rows {
-                let row = row.map_err(StoreError::Source)?;
-                import_row(t, mem, ctx, row, now_ms, &mut stats)?;
-            }
-            cut_unit(t, mem, ctx, now_ms, true)?;
-            mem.open.import = None;
-            Ok(stats)
-        })
-    }
-
     /// Signs and seals what is open, if anything is. Gives the number of changes cut.
     pub fn cut(&mut self, now_ms: i64) -> Result<usize, StoreError> {
         if self.mem.open.changes.is_empty() {
@@ -269,43 +214,8 @@ impl Store {
     }
 }
 
-fn import_row(
-    t: &mut Tables<'_>,
-    mem: &mut Mem,
-    ctx: &mut Ctx<'_>,
-    row: ImportRow,
-    now_ms: i64,
-    stats: &mut ImportStats,
-) -> Result<(), StoreError> {
-    let line = row.line;
-    let others = |t: &Tables<'_>, mem: &Mem, id: &DocId| may_edit(t, mem, id).err().map(|e| e.to_string());
-    let refused = |stats: &mut ImportStats, reason: String| {
-        stats.rejected_count += 1;
-        if stats.rejected.len() < REJECTS_KEPT {
-            stats.rejected.push(RowRefusal { line, reason });
-        }
-    };
-    let (id, wanted) = match row.edit.and_then(|(id, e)| Ok((id, e.into_wanted().map_err(|e| e.to_string())?))) {
-        Ok(good) => good,
-        Err(reason) => {
-            refused(stats, reason);
-            return Ok(());
-        }
-    };
-    if let Some(reason) = others(t, mem, &id) {
-        refused(stats, reason);
-        return Ok(());
-    }
-    match write_change(t, mem, ctx, DocKind::Observation, id, wanted, now_ms)? {
-        Some(true) => stats.created += 1,
-        Some(false) => stats.updated += 1,
-        None => stats.unchanged += 1,
-    }
-    Ok(())
-}
-
 /// Where the project says so, a member edits only what it made.
-fn may_edit(t: &Tables<'_>, mem: &Mem, id: &DocId) -> Result<(), StoreError> {
+pub(crate) fn may_edit(t: &Tables<'_>, mem: &Mem, id: &DocId) -> Result<(), StoreError> {
     let m = &mem.membership;
     let role = m.role(&mem.device);
     if role == Some(Role::Coordinator) || m.members_edit_others(&mem.control, &m.heads) {
@@ -319,7 +229,7 @@ fn may_edit(t: &Tables<'_>, mem: &Mem, id: &DocId) -> Result<(), StoreError> {
 }
 
 /// Adds a change to the open batch and its document. `Some(true)` if the document is new, `None` if nothing changed.
-fn write_change(
+pub(crate) fn write_change(
     t: &mut Tables<'_>,
     mem: &mut Mem,
     ctx: &mut Ctx<'_>,
@@ -328,8 +238,27 @@ fn write_change(
     wanted: Vec<(String, Option<Value>)>,
     now_ms: i64,
 ) -> Result<Option<bool>, StoreError> {
-    let mut taken = take(t, mem, kind, &id)?;
+    let taken = take(t, mem, kind, &id)?;
+    write_taken(t, mem, ctx, taken, wanted, now_ms)
+}
+
+/// The same for a row that was taken out already.
+pub(crate) fn write_taken(
+    t: &mut Tables<'_>,
+    mem: &mut Mem,
+    ctx: &mut Ctx<'_>,
+    mut taken: crate::docs::Taken,
+    mut wanted: Vec<(String, Option<Value>)>,
+    now_ms: i64,
+) -> Result<Option<bool>, StoreError> {
+    let (kind, id) = (taken.row.kind, taken.row.id);
     let is_new = taken.row.state.is_empty();
+    if is_new
+        && kind == DocKind::Observation
+        && let Some(version) = &mem.configuration_version
+    {
+        wanted.push((cairn_model::DocKey::MadeWith.encode(), Some(Value::Bytes(version.0.clone()))));
+    }
     let Some(bytes) = taken.row.state.edit(mem.actor(), now_ms, wanted) else { return Ok(None) };
     let change = Change::parse(&bytes).map_err(|e| StoreError::OwnBatch(e.to_string()))?;
     if mem.open.full(bytes.len()) {
@@ -353,7 +282,7 @@ pub(crate) fn cut(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, now_ms: 
     cut_unit(t, mem, ctx, now_ms, true)
 }
 
-fn cut_unit(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, now_ms: i64, last: bool) -> Result<(), StoreError> {
+pub(crate) fn cut_unit(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, now_ms: i64, last: bool) -> Result<(), StoreError> {
     if mem.open.changes.is_empty() {
         return Ok(());
     }

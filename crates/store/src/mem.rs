@@ -4,14 +4,14 @@ use crate::feeds::FeedRow;
 use crate::local::OpenBatch;
 use crate::tables::{Tables, View, from_bytes, to_bytes};
 use crate::{Entropy, StoreError};
-use cairn_model::{ActorId, Configuration, DeviceId, DocId, DocKind, ProjectId};
+use cairn_model::{ActorId, Configuration, ConfigurationVersion, DeviceId, DocId, DocKind, ProjectId};
 use cairn_trust::{ControlOp, DeviceKeys, EpochId, EpochKey, Genesis, Keyring, Log, Membership, RecoveryWords, Ticket, actor_id, evaluate};
 use redb::{Database, ReadableTable};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Of the tables. 2: changes of quarantined batches are listed (`apart.1`), read keys are sealed. 3: mailboxes and remotes.
-pub(crate) const STORE_FORMAT: u32 = 3;
+/// Of the tables. 2: changes of quarantined batches are listed (`apart.1`), read keys are sealed. 3: mailboxes and remotes. 4: data sets, runs of jobs.
+pub(crate) const STORE_FORMAT: u32 = 4;
 /// Data format of this version, in every batch header.
 pub(crate) const DATA_FORMAT: (u16, u16) = (1, 0);
 
@@ -56,6 +56,9 @@ pub(crate) struct Mem {
     pub categories: Arc<BTreeMap<String, u32>>,
     pub receipt_counter: u64,
     pub configuration: Arc<Option<Configuration>>,
+    /// Its version; `None` before it has arrived.
+    pub configuration_version: Option<ConfigurationVersion>,
+    pub datasets: Arc<BTreeMap<String, u32>>,
 }
 
 /// What a new project is made of.
@@ -110,8 +113,7 @@ impl Store {
         let op = ControlOp::genesis(&keys, &genesis);
         let ring = Keyring { discovery: entropy.bytes(), keys: vec![first] };
         let mut store = Self::begin(db, keys, entropy, Beginning { project: op.hash.project(), ring, ops: vec![op] })?;
-        let wanted = new.configuration.to_keys().into_iter().map(|(k, v)| (k, Some(v))).collect();
-        store.edit_document(DocKind::Configuration, genesis.configuration, wanted, new.now_ms)?;
+        store.write_configuration(genesis.configuration, new.configuration, new.now_ms)?;
         Ok((store, words))
     }
 
@@ -312,11 +314,17 @@ impl Store {
         self.mem.configuration.clone()
     }
 
+    /// Its version, which new observations are marked with.
+    pub fn configuration_version(&self) -> Option<ConfigurationVersion> {
+        self.mem.configuration_version.clone()
+    }
+
     pub(crate) fn reload_configuration(&mut self) -> Result<(), StoreError> {
         let lineage = self.lineage()?;
         let row = self.doc_row(DocKind::Configuration, &lineage)?;
-        let read = row.filter(|r| !r.state.is_empty()).map(|r| Configuration::read(&r.state));
-        self.mem.configuration = Arc::new(read);
+        let row = row.filter(|r| !r.state.is_empty());
+        self.mem.configuration_version = row.as_ref().map(|r| ConfigurationVersion::of(r.state.heads()));
+        self.mem.configuration = Arc::new(row.map(|r| Configuration::read(&r.state)));
         Ok(())
     }
 }
@@ -371,6 +379,11 @@ impl Mem {
             let (name, number) = row?;
             categories.insert(name.value().to_owned(), number.value());
         }
+        let mut datasets = BTreeMap::new();
+        for row in v.datasets.iter()? {
+            let (name, number) = row?;
+            datasets.insert(name.value().to_owned(), number.value());
+        }
         let next_doc = match v.docs.last()? {
             Some((n, _)) => n.value() + 1,
             None => 0,
@@ -395,6 +408,8 @@ impl Mem {
             categories: Arc::new(categories),
             receipt_counter,
             configuration: Arc::new(None),
+            configuration_version: None,
+            datasets: Arc::new(datasets),
         })
     }
 
@@ -416,6 +431,17 @@ impl Mem {
         let n = self.categories.len() as u32;
         t.categories.insert(name, n)?;
         Arc::make_mut(&mut self.categories).insert(name.to_owned(), n);
+        Ok(n)
+    }
+
+    /// The number of a data set, as documents write it.
+    pub fn dataset_number(&mut self, t: &mut Tables<'_>, raw: &str) -> Result<u32, StoreError> {
+        if let Some(n) = self.datasets.get(raw) {
+            return Ok(*n);
+        }
+        let n = self.datasets.len() as u32;
+        t.datasets.insert(raw, n)?;
+        Arc::make_mut(&mut self.datasets).insert(raw.to_owned(), n);
         Ok(n)
     }
 }

@@ -1,6 +1,7 @@
 //! Listing: from indexes, newest first, alike on all devices. Never loads a document; rows hold the merged state.
 
 use crate::docs::{DocRow, DocView, time_key};
+use crate::moments::AsOf;
 use crate::tables::{View, from_bytes};
 use crate::{Store, StoreError};
 use cairn_model::{DocId, DocKind, Observation, Place};
@@ -43,6 +44,8 @@ pub struct Filter {
     pub deleted: bool,
     /// Only these observations.
     pub only: Option<Vec<DocId>>,
+    /// Only rows of this data set.
+    pub dataset: Option<String>,
     /// At most so many; 0 is no limit.
     pub limit: usize,
 }
@@ -66,7 +69,7 @@ impl Store {
     pub fn list(&self, filter: &Filter) -> Result<Listing, StoreError> {
         let v = self.view()?;
         let keys = self.candidates(&v, filter)?;
-        let check_rows = filter.bbox.is_some() || !filter.fields.is_empty();
+        let check_rows = filter.bbox.is_some() || !filter.fields.is_empty() || (filter.dataset.is_some() && filter.category.is_some());
         let limit = if filter.limit == 0 { usize::MAX } else { filter.limit };
         let mut out = Listing { observations: Vec::new(), count: 0 };
         for key in keys {
@@ -100,17 +103,33 @@ impl Store {
         Ok(self.view()?.conflicts.len()?)
     }
 
-    /// Calls `visit` with every observation that matches, without holding them all.
-    pub fn for_each(&self, filter: &Filter, visit: &mut dyn FnMut(DocView) -> Result<(), StoreError>) -> Result<u64, StoreError> {
+    /// Calls `visit` with every observation that matches, in the order of `list`, without holding them all. With a moment: as
+    /// it was then, of those that match then.
+    pub fn each_observation(
+        &self,
+        filter: &Filter,
+        as_of: Option<&AsOf>,
+        visit: &mut dyn FnMut(DocId, Observation) -> Result<(), StoreError>,
+    ) -> Result<u64, StoreError> {
         let v = self.view()?;
         let mut count = 0;
-        for key in self.candidates(&v, filter)? {
+        // What matched then may not match now: all are looked at.
+        let everything = Filter { deleted: true, ..Filter::default() };
+        for key in self.candidates(&v, if as_of.is_some() { &everything } else { filter })? {
             let number = u32::from_be_bytes([key[16], key[17], key[18], key[19]]);
             let bytes = v.docs.get(number)?.ok_or(StoreError::Damaged("document"))?;
-            let row: DocRow = from_bytes(bytes.value(), "document")?;
-            if matches(filter, &row) {
+            let mut row: DocRow = from_bytes(bytes.value(), "document")?;
+            if let Some(moment) = as_of {
+                row.state = self.state_at(&v, &row, moment)?;
+                if row.state.is_empty() {
+                    continue;
+                }
+            }
+            let seen = Observation::read(&row.state);
+            let fits = as_of.is_none() || (within(filter, &seen) && (filter.deleted || !seen.deleted));
+            if fits && matches_seen(filter, &seen) {
                 count += 1;
-                visit(self.doc_view(&v, &row)?)?;
+                visit(row.id, seen)?;
             }
         }
         Ok(count)
@@ -151,6 +170,8 @@ impl Store {
         let mut keys: Vec<TimeKey> = Vec::new();
         if let Some(ids) = &filter.only {
             keys = self.keys_of(v, ids)?;
+        } else if let Some(dataset) = &filter.dataset {
+            keys = self.keys_of_dataset(v, dataset, filter.deleted)?;
         } else if let Some(category) = &filter.category {
             if let Some(n) = self.mem.categories.get(category) {
                 let (mut low, mut high) = ([0u8; 24], [0xff; 24]);
@@ -170,7 +191,7 @@ impl Store {
                 keys.push(*row?.0.value());
             }
         }
-        if filter.deleted && filter.only.is_none() {
+        if filter.deleted && filter.only.is_none() && filter.dataset.is_none() {
             for row in v.deleted.iter()? {
                 let key = *row?.0.value();
                 if filter.category.is_none() || self.category_of(v, &key)? == filter.category {
@@ -188,6 +209,25 @@ impl Store {
         let bytes = v.docs.get(number)?.ok_or(StoreError::Damaged("document"))?;
         let row: DocRow = from_bytes(bytes.value(), "document")?;
         Ok(Some(Observation::read(&row.state).category))
+    }
+
+    fn keys_of_dataset(&self, v: &View, name: &str, deleted: bool) -> Result<Vec<TimeKey>, StoreError> {
+        let mut keys = Vec::new();
+        for (raw, set) in self.mem.datasets.iter() {
+            if cairn_model::Dataset::parse(raw).is_none_or(|d| d.name != name) {
+                continue;
+            }
+            for entry in v.by_dataset.range(crate::import::set_range(*set))? {
+                let number = entry?.0.value() as u32;
+                let bytes = v.docs.get(number)?.ok_or(StoreError::Damaged("document"))?;
+                let row: DocRow = from_bytes(bytes.value(), "document")?;
+                if deleted || !Observation::read(&row.state).deleted {
+                    keys.push(time_key_of(&row, number));
+                }
+            }
+        }
+        keys.sort_unstable();
+        Ok(keys)
     }
 
     fn keys_of(&self, v: &View, ids: &[DocId]) -> Result<Vec<TimeKey>, StoreError> {
@@ -302,7 +342,18 @@ fn matches(filter: &Filter, row: &DocRow) -> bool {
     if filter.bbox.is_none() && filter.fields.is_empty() && filter.category.is_none() {
         return true;
     }
-    let seen = Observation::read(&row.state);
+    matches_seen(filter, &Observation::read(&row.state))
+}
+
+/// Times, data set and ids, which candidates are chosen by where no moment is asked for.
+fn within(filter: &Filter, seen: &Observation) -> bool {
+    let at = seen.unix_ms();
+    let since = filter.since.is_none_or(|s| at.is_some_and(|at| at >= s));
+    let until = filter.until.is_none_or(|u| at.is_some_and(|at| at <= u));
+    since && until && filter.dataset.as_ref().is_none_or(|d| seen.dataset.as_ref().is_some_and(|s| s.name == *d))
+}
+
+fn matches_seen(filter: &Filter, seen: &Observation) -> bool {
     let category = filter.category.as_ref().is_none_or(|c| *c == seen.category);
     let place = filter.bbox.as_ref().is_none_or(|b| seen.place.is_some_and(|p| b.contains(&p)));
     category && place && filter.fields.iter().all(|(f, wanted)| seen.fields.get(f).is_some_and(|v| v.matches(wanted)))

@@ -47,6 +47,16 @@ pub(crate) const MAILBOXES: TableDefinition<&[u8; 16], Bytes> = TableDefinition:
 /// name -> target
 pub(crate) const REMOTES: TableDefinition<&str, Bytes> = TableDefinition::new("remotes.1");
 
+/// data set (name and identifying columns, as in documents) -> number
+pub(crate) const DATASETS: TableDefinition<&str, u32> = TableDefinition::new("datasets.1");
+/// data set number << 32 | document number -> (): its rows, deleted ones too
+pub(crate) const BY_DATASET: TableDefinition<u64, ()> = TableDefinition::new("by-dataset.1");
+/// number of a run of a job -> what it did
+pub(crate) const RUNS: TableDefinition<u64, Bytes> = TableDefinition::new("runs.1");
+
+/// number of a sync -> what was held after it
+pub(crate) const MOMENTS: TableDefinition<u32, Bytes> = TableDefinition::new("moments.1");
+
 macro_rules! tables {
     ($($field:ident: $table:ident<$k:ty, $v:ty>),* $(,)?) => {
         /// All tables of one write transaction.
@@ -98,6 +108,10 @@ tables! {
     apart: APART<&'static [u8; 48], Bytes>,
     mailboxes: MAILBOXES<&'static [u8; 16], Bytes>,
     remotes: REMOTES<&'static str, Bytes>,
+    datasets: DATASETS<&'static str, u32>,
+    by_dataset: BY_DATASET<u64, ()>,
+    runs: RUNS<u64, Bytes>,
+    moments: MOMENTS<u32, Bytes>,
 }
 
 /// The bytes of a row.

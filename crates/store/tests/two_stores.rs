@@ -3,7 +3,7 @@
 mod common;
 
 use cairn_model::{DocId, Edit, Place};
-use cairn_store::{Filter, ImportRow, Store, StoreError};
+use cairn_store::{Filter, ImportPlan, ImportRow, RowAct, Store, StoreError};
 use cairn_trust::{DeviceKeys, InviteMode, Role};
 use common::*;
 
@@ -64,18 +64,25 @@ fn an_import_is_one_unit_and_all_or_nothing() {
     let row = |n: u64| {
         let mut edit = Edit::new();
         edit.field("n", &n.to_string(), None, &[]).unwrap().place(Place::new(0.5, n as f64 / 100.0).unwrap());
-        Ok(ImportRow { line: n, edit: Ok((cairn_model::import_identity(&cairn_model::ProjectId([0; 32]), "d", &[&n.to_string()]), edit)) })
+        Ok(ImportRow {
+            line: n,
+            act: Ok(RowAct::Put(
+                cairn_model::import_identity(&cairn_model::ProjectId([0; 32]), "d", &[&n.to_string()]),
+                edit.into_wanted().unwrap(),
+                Vec::new(),
+            )),
+        })
     };
-    let cut_short = a.import(&mut (0..700).map(row).chain([Err("line 701 is torn".into())]), 1);
+    let cut_short = a.import(&ImportPlan::default(), &mut (0..700).map(row).chain([Err("line 701 is torn".into())]), 1);
     assert!(matches!(cut_short, Err(StoreError::Source(_))));
     assert_eq!(a.count().unwrap(), 0);
-    let stats = a.import(&mut (0..700).map(row), 1).unwrap();
+    let stats = a.import(&ImportPlan::default(), &mut (0..700).map(row), 1).unwrap();
     assert_eq!((stats.created, stats.unchanged), (700, 0));
-    let again = b.import(&mut (0..700).map(row), 2).unwrap();
+    let again = b.import(&ImportPlan::default(), &mut (0..700).map(row), 2).unwrap();
     assert_eq!(again.created, 700);
     meet(&mut a, &mut b);
     assert_eq!((a.count().unwrap(), a.conflict_count().unwrap()), (700, 0), "the same rows imported on two devices are one");
-    let third = a.import(&mut (0..700).map(row), 3).unwrap();
+    let third = a.import(&ImportPlan::default(), &mut (0..700).map(row), 3).unwrap();
     assert_eq!(third.unchanged + third.updated, 700);
     let bbox = cairn_store::Bbox { west: 1.0, south: 0.0, east: 2.0, north: 1.0 };
     let listing = a.list(&Filter { bbox: Some(bbox), limit: 5, ..Filter::default() }).unwrap();

@@ -2,7 +2,7 @@
 //! (16), names of fields and everything that repeats is paid once a batch.
 
 use cairn_model::{DocId, Edit, default_configuration};
-use cairn_store::{Entropy, ImportRow, NewProject, OsEntropy, Store};
+use cairn_store::{Entropy, ImportPlan, ImportRow, NewProject, OsEntropy, RowAct, Store};
 use cairn_trust::DeviceKeys;
 use redb::{Database, backends::InMemoryBackend};
 
@@ -18,9 +18,12 @@ fn an_observation_that_says_nothing_new_costs_twenty_bytes_and_a_little() {
     let mut rows = (0..count).map(|n| {
         let mut edit = Edit::new();
         edit.category("animal", None).unwrap().field("species", "tapir", None, &[]).unwrap();
-        Ok(ImportRow { line: n, edit: Ok((DocId((&mut OsEntropy as &mut dyn Entropy).bytes()), edit)) })
+        Ok(ImportRow {
+            line: n,
+            act: Ok(RowAct::Put(DocId((&mut OsEntropy as &mut dyn Entropy).bytes()), edit.into_wanted().unwrap(), Vec::new())),
+        })
     });
-    store.import(&mut rows, 2).unwrap();
+    store.import(&ImportPlan::default(), &mut rows, 2).unwrap();
     let bytes: usize = store.chunks_from(0, first, usize::MAX).unwrap().iter().map(Vec::len).sum();
     let each = bytes as f64 / count as f64;
     assert!((20.0..30.0).contains(&each), "{each} bytes an observation");

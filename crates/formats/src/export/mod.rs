@@ -1,0 +1,235 @@
+//! Rows out, one at a time: a project of any size takes the memory of one row.
+
+mod delimited;
+mod dwca;
+mod geojson;
+mod geopackage;
+mod gpx;
+mod kml;
+mod shapefile;
+mod xlsx;
+
+use crate::FormatError;
+use cairn_model::{DocId, FieldValue, Observation, Shape, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// One observation to write.
+#[derive(Clone, Debug)]
+pub struct ExportRow {
+    /// Its id.
+    pub id: DocId,
+    /// What is shown of it.
+    pub seen: Observation,
+}
+
+/// The kinds of values a field has among the rows to write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds {
+    /// Whole numbers.
+    pub integer: bool,
+    /// Decimal numbers.
+    pub decimal: bool,
+    /// Yes and no.
+    pub bool: bool,
+    /// Anything else.
+    pub text: bool,
+}
+
+impl Kinds {
+    /// Adds a value.
+    pub fn add(&mut self, value: &FieldValue) {
+        match value {
+            FieldValue::One(Value::Integer(_)) => self.integer = true,
+            FieldValue::One(Value::Decimal(_)) => self.decimal = true,
+            FieldValue::One(Value::Bool(_)) => self.bool = true,
+            _ => self.text = true,
+        }
+    }
+
+    /// The one type that all values fit, for formats with typed columns.
+    pub(crate) fn column(self) -> ColumnType {
+        match (self.text, self.bool, self.decimal, self.integer) {
+            (false, false, true, _) => ColumnType::Decimal,
+            (false, false, false, true) => ColumnType::Integer,
+            (false, true, false, false) => ColumnType::Bool,
+            _ => ColumnType::Text,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ColumnType {
+    Text,
+    Integer,
+    Decimal,
+    Bool,
+}
+
+/// What the rows to write have, looked at before the first is written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Survey {
+    /// Fields that occur.
+    pub fields: BTreeMap<String, Kinds>,
+    /// Rows.
+    pub rows: u64,
+    /// Some have a height.
+    pub altitude: bool,
+    /// Some have an uncertainty.
+    pub uncertainty: bool,
+    /// Some are tracks or areas.
+    pub shapes: bool,
+}
+
+/// How rows are written.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WriteOptions {
+    /// The format's word; by the file's ending if absent.
+    pub format: Option<String>,
+    /// CSV: a byte order mark, for Excel.
+    pub bom: bool,
+    /// CSV: texts that a spreadsheet would take for a formula as they are.
+    pub raw: bool,
+    /// CSV: between cells.
+    pub delimiter: Option<char>,
+}
+
+/// What a whole file is about.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// The project's name.
+    pub project: String,
+    /// The project's id.
+    pub project_id: String,
+    /// RFC 3339.
+    pub written: String,
+    /// Field id -> label.
+    pub labels: BTreeMap<String, String>,
+    /// What was done to the rows: coordinates rounded, an earlier state.
+    pub remarks: Vec<String>,
+}
+
+/// What was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Rows in the file.
+    pub rows: u64,
+    /// Rows the format has no place for.
+    pub left_out: u64,
+    /// What the format could not carry of those written.
+    pub notes: BTreeSet<String>,
+}
+
+/// Writes rows in one format.
+pub trait RowWriter: Send {
+    /// One row.
+    fn write(&mut self, row: &ExportRow) -> Result<(), FormatError>;
+    /// Writes what comes last; the file is whole after it.
+    fn finish(self: Box<Self>) -> Result<Written, FormatError>;
+}
+
+/// The formats, with their endings.
+pub const WRITE_FORMATS: [(&str, &[&str]); 11] = [
+    ("csv", &["csv"]),
+    ("tsv", &["tsv", "tab"]),
+    ("geojson", &["geojson", "json"]),
+    ("geojson-seq", &["geojsons", "geojsonl", "ndjson"]),
+    ("gpx", &["gpx"]),
+    ("kml", &["kml"]),
+    ("kmz", &["kmz"]),
+    ("gpkg", &["gpkg"]),
+    ("dwca", &["dwca.zip", "dwca"]),
+    ("xlsx", &["xlsx"]),
+    ("shapefile", &["shp.zip", "shp"]),
+];
+
+/// The format for a file.
+///
+/// # Errors
+/// No format has that word or ending.
+pub fn write_format(path: &Path, told: Option<&str>) -> Result<&'static str, FormatError> {
+    let words = || WRITE_FORMATS.iter().map(|(w, _)| *w).collect::<Vec<_>>().join(", ");
+    if let Some(told) = told {
+        let found = WRITE_FORMATS.iter().find(|(word, endings)| *word == told || endings.contains(&told));
+        return found.map(|(w, _)| *w).ok_or_else(|| FormatError::Options(format!("`{told}` is not a format: {}", words())));
+    }
+    let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let ends = |endings: &[&str]| endings.iter().any(|e| name.ends_with(&format!(".{e}")));
+    let found = WRITE_FORMATS.iter().find(|(_, endings)| ends(endings));
+    found
+        .map(|(w, _)| *w)
+        .ok_or_else(|| FormatError::Options(format!("the ending of `{name}` tells no format; name one with `--format`: {}", words())))
+}
+
+/// Begins a file.
+///
+/// # Errors
+/// The disk, or more than the format holds.
+pub fn create(
+    path: &Path,
+    format: &str,
+    options: &WriteOptions,
+    survey: &Survey,
+    about: &About,
+) -> Result<Box<dyn RowWriter>, FormatError> {
+    Ok(match format {
+        "csv" | "tsv" => Box::new(delimited::Delimited::new(path, format == "tsv", options, survey)?),
+        "geojson" => Box::new(geojson::GeoJson::new(path, false)?),
+        "geojson-seq" => Box::new(geojson::GeoJson::new(path, true)?),
+        "gpx" => Box::new(gpx::Gpx::new(path, about)?),
+        "kml" => Box::new(kml::Kml::new(path, false, about)?),
+        "kmz" => Box::new(kml::Kml::new(path, true, about)?),
+        "gpkg" => Box::new(geopackage::GeoPackage::new(path, survey, about)?),
+        "dwca" => Box::new(dwca::Dwca::new(path, survey, about)?),
+        "xlsx" => Box::new(xlsx::Xlsx::new(path, survey)?),
+        "shapefile" => Box::new(shapefile::ShapeFile::new(path, survey)?),
+        other => return Err(FormatError::Options(format!("`{other}` is not a format"))),
+    })
+}
+
+/// Names that columns of our own have; a field of such a name is written as `field:NAME`, which an import understands.
+const OWN: [&str; 12] =
+    ["id", "category", "lat", "lon", "altitude", "uncertainty", "time", "note", "wkt", "geometry", "latitude", "longitude"];
+
+/// The name of a field's column.
+pub(crate) fn column_name(field: &str) -> String {
+    let lower = field.to_lowercase();
+    let taken = OWN.contains(&lower.as_str()) || matches!(lower.as_str(), "x" | "y" | "lng" | "long" | "date" | "datetime");
+    if (taken && field != "id") || field.is_empty() || field.starts_with(':') || field.starts_with("field:") {
+        return format!("field:{field}");
+    }
+    field.to_owned()
+}
+
+/// The field and its value as a number or a word of JSON.
+pub(crate) fn json(value: &FieldValue) -> serde_json::Value {
+    use serde_json::json;
+    match value {
+        FieldValue::Several(options) => json!(options),
+        FieldValue::One(Value::Text(t)) => json!(t),
+        FieldValue::One(Value::Integer(i)) => json!(i),
+        FieldValue::One(Value::Decimal(d)) => json!(d),
+        FieldValue::One(Value::Bool(b)) => json!(b),
+        FieldValue::One(other) => json!(other.display()),
+    }
+}
+
+/// A shape of one position where the row has no other.
+pub(crate) fn shape_of(row: &ExportRow) -> Option<Shape> {
+    let point = || row.seen.place.map(|p| Shape::Point(cairn_model::Coord { lon: p.lon, lat: p.lat, altitude: p.altitude, time: None }));
+    row.seen.shape.clone().or_else(point)
+}
+
+pub(crate) fn io(e: impl std::fmt::Display) -> FormatError {
+    FormatError::Io(e.to_string())
+}
+
+pub(crate) fn file(path: &Path) -> Result<std::io::BufWriter<std::fs::File>, FormatError> {
+    Ok(std::io::BufWriter::with_capacity(256 << 10, std::fs::File::create(path)?))
+}
+
+/// Flushes to the disk.
+pub(crate) fn settle(out: std::io::BufWriter<std::fs::File>) -> Result<(), FormatError> {
+    Ok(out.into_inner().map_err(|e| e.into_error())?.sync_all()?)
+}

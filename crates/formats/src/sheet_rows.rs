@@ -1,0 +1,234 @@
+//! Rows of a spreadsheet: XLSX, XLSB, XLS and ODS, the first sheet or the one asked for.
+
+use crate::row::{Cell, Column, Reading, Row, RowFault};
+use crate::rows::{Ready, RowResult, Rows};
+use crate::{FormatError, ReadOptions};
+use calamine::{Data, Reader, Sheets, open_workbook_auto_from_rs};
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+/// Bytes of a workbook, and of everything in it unpacked.
+const FILE_BYTES: u64 = 256 << 20;
+/// Cells of a sheet, empty ones between included.
+const CELLS: u64 = 40_000_000;
+/// Columns of a sheet.
+const COLUMNS: usize = 4096;
+
+type Book = Sheets<Cursor<Vec<u8>>>;
+
+fn broken(e: impl ToString) -> FormatError {
+    FormatError::part("the workbook", e)
+}
+
+/// A row of cells with its number from 1.
+type Line = (u64, Vec<Data>);
+
+fn open(path: &Path) -> Result<Book, FormatError> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES {
+        return Err(broken("it has more than 256 MiB"));
+    }
+    if bytes.starts_with(b"PK") {
+        weigh(path)?;
+    }
+    open_workbook_auto_from_rs(Cursor::new(bytes)).map_err(broken)
+}
+
+/// Every sheet as texts, with the numbers of rows.
+pub(crate) fn texts(path: &Path) -> Result<Vec<(String, Vec<(u64, Vec<String>)>)>, FormatError> {
+    let mut book = open(path)?;
+    let mut out = Vec::new();
+    for name in book.sheet_names() {
+        let text = |data: Data| cell(data).map_or_else(|_| String::new(), |c| c.text());
+        let lines = lines(&mut book, &name)?.into_iter().map(|(n, cells)| (n, cells.into_iter().map(text).collect())).collect();
+        out.push((name, lines));
+    }
+    Ok(out)
+}
+
+/// Reads one sheet whole; its first row that is not empty is the header.
+pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Box<dyn Rows>, FormatError> {
+    let mut book = open(path)?;
+    let names = book.sheet_names();
+    let name = match &options.sheet {
+        Some(asked) => names.iter().find(|n| *n == asked),
+        None => names.first(),
+    };
+    let Some(name) = name.cloned() else {
+        let asked = options.sheet.as_deref().unwrap_or_default();
+        return Err(FormatError::Options(format!("there is no sheet `{asked}`; there are: {}", names.join(", "))));
+    };
+    let mut notes = Vec::new();
+    if names.len() > 1 && options.sheet.is_none() {
+        notes.push(format!("sheet `{name}` was read; `--sheet` chooses another one: {}", names[1..].join(", ")));
+    }
+    let mut lines = lines(&mut book, &name)?.into_iter().filter(|(_, cells)| cells.iter().any(|c| !matches!(c, Data::Empty)));
+    for _ in 0..options.skip {
+        lines.next();
+    }
+    let reading = Reading::new(options)?;
+    let names = header(options, &mut lines, &name)?;
+    let columns = reading.columns(&names)?;
+    let rows: Vec<RowResult> = lines.map(|(number, cells)| Ok(row(&reading, &columns, number, cells))).collect();
+    Ok(Box::new(Ready(rows.into_iter(), notes)))
+}
+
+fn header(options: &ReadOptions, lines: &mut dyn Iterator<Item = Line>, sheet: &str) -> Result<Vec<String>, FormatError> {
+    if options.no_header {
+        return Ok(options.columns.clone());
+    }
+    let (_, cells) = lines.next().ok_or_else(|| FormatError::part(format!("sheet `{sheet}`"), "it has no header row"))?;
+    if !options.columns.is_empty() {
+        return Ok(options.columns.clone());
+    }
+    let mut names: Vec<String> = Vec::new();
+    for data in cells {
+        let name = cell(data).map_or_else(|e| e, |c| c.text().trim().to_owned());
+        let taken = !name.is_empty() && names.contains(&name);
+        names.push(if taken { format!("{name} ({})", names.len() + 1) } else { name });
+    }
+    Ok(names)
+}
+
+/// What the archive unpacks to is counted before anything of it is believed.
+fn weigh(path: &Path) -> Result<(), FormatError> {
+    let mut archive = crate::archive::Archive::open(path)?;
+    let mut left = FILE_BYTES;
+    for name in archive.names() {
+        let mut counted = Count(0);
+        archive.unpack(&name, left, &mut counted)?;
+        left -= counted.0;
+    }
+    if archive.has("content.xml") {
+        let text = archive.read("content.xml", FILE_BYTES)?;
+        repeated(&String::from_utf8_lossy(&text))?;
+    }
+    Ok(())
+}
+
+struct Count(u64);
+
+impl std::io::Write for Count {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        self.0 += buf.len() as u64;
+        Ok(buf.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A cell of an ODS file may say that it is there a million times, in a row that says so too.
+fn repeated(text: &str) -> Result<(), FormatError> {
+    use quick_xml::events::Event;
+    let mut reader = quick_xml::Reader::from_str(text);
+    let (mut rows, mut columns, mut filled, mut cells) = (1u64, 0u64, 0u64, 0u64);
+    loop {
+        let event = reader.read_event().map_err(|e| FormatError::part("content.xml", e))?;
+        let begins = matches!(event, Event::Start(_));
+        match event {
+            Event::Start(e) | Event::Empty(e) => {
+                let times = |name: &str| {
+                    let found = e.attributes().flatten().find(|a| a.key.as_ref().ends_with(name));
+                    found.and_then(|a| a.value.parse::<u64>().ok()).unwrap_or(1)
+                };
+                match e.local_name().as_ref() {
+                    "table-row" => (rows, columns, filled) = (times("number-rows-repeated"), 0, 0),
+                    "table-cell" => {
+                        columns = columns.saturating_add(times("number-columns-repeated"));
+                        if begins || e.attributes().count() > 2 {
+                            filled = columns;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            Event::End(e) if e.local_name().as_ref() == "table-row" => {
+                cells = cells.saturating_add(rows.saturating_mul(filled));
+                if cells > CELLS {
+                    return Err(FormatError::part("content.xml", "it repeats cells more often than a sheet has room for"));
+                }
+            }
+            Event::Eof => return Ok(()),
+            _ => {}
+        }
+    }
+}
+
+/// The rows of a sheet. Those of an XLSX come cell by cell, so that one cell far away costs nothing.
+fn lines(book: &mut Book, name: &str) -> Result<Vec<Line>, FormatError> {
+    if let Sheets::Xlsx(xlsx) = book {
+        let mut reader = xlsx.worksheet_cells_reader(name).map_err(broken)?;
+        let mut out: Vec<Line> = Vec::new();
+        let mut cells = 0u64;
+        while let Some(cell) = reader.next_cell().map_err(broken)? {
+            let (row, column) = cell.get_position();
+            let number = u64::from(row) + 1;
+            if column as usize >= COLUMNS {
+                return Err(FormatError::part(format!("sheet `{name}`, row {number}"), format!("more than {COLUMNS} columns")));
+            }
+            if out.last().is_none_or(|(last, _)| *last != number) {
+                out.push((number, Vec::new()));
+            }
+            if let Some((_, line)) = out.last_mut() {
+                cells += (column as usize + 1).saturating_sub(line.len()) as u64;
+                if cells > CELLS {
+                    return Err(FormatError::part(format!("sheet `{name}`"), "it has too many cells"));
+                }
+                line.resize(line.len().max(column as usize + 1), Data::Empty);
+                line[column as usize] = Data::from(cell.get_value().clone());
+            }
+        }
+        return Ok(out);
+    }
+    let range = book.worksheet_range(name).map_err(broken)?;
+    let (top, left) = range.start().map_or((0, 0), |(r, c)| (u64::from(r), c as usize));
+    let line = |(n, cells): (usize, &[Data])| {
+        let mut all = vec![Data::Empty; left];
+        all.extend_from_slice(cells);
+        (top + n as u64 + 1, all)
+    };
+    Ok(range.rows().enumerate().map(line).collect())
+}
+
+fn row(reading: &Reading, columns: &[Column], number: u64, cells: Vec<Data>) -> Result<Row, RowFault> {
+    let mut draft = reading.draft(number);
+    let mut cells = cells.into_iter();
+    for column in columns {
+        let put = match cell(cells.next().unwrap_or(Data::Empty)) {
+            Ok(cell) => draft.put(column, cell),
+            Err(reason) => Err((Some(column.name.to_string()), reason)),
+        };
+        if let Err(fault) = put {
+            return Err(draft.fault(fault));
+        }
+    }
+    draft.finish()
+}
+
+fn cell(data: Data) -> Result<Cell, String> {
+    Ok(match data {
+        Data::Empty => Cell::Empty,
+        Data::Int(n) => Cell::Integer(n),
+        // A spreadsheet has no whole numbers of its own.
+        Data::Float(n) if n.fract() == 0.0 && n.abs() < 1e15 => Cell::Integer(n as i64),
+        Data::Float(n) => Cell::Number(n),
+        Data::String(text) => Cell::Text(text),
+        Data::Bool(b) => Cell::Bool(b),
+        Data::DateTime(moment) if moment.is_duration() => Cell::Number(moment.as_f64()),
+        Data::DateTime(moment) => Cell::Text(date(moment)),
+        Data::DateTimeIso(text) | Data::DurationIso(text) => Cell::Text(text),
+        Data::Error(e) => return Err(format!("the cell has an error: {e}")),
+    })
+}
+
+fn date(moment: calamine::ExcelDateTime) -> String {
+    let (year, month, day, hour, minute, second, milli) = moment.to_ymd_hms_milli();
+    let day = format!("{year:04}-{month:02}-{day:02}");
+    match (hour, minute, second, milli) {
+        (0, 0, 0, 0) => day,
+        (h, m, s, 0) => format!("{day}T{h:02}:{m:02}:{s:02}"),
+        (h, m, s, ms) => format!("{day}T{h:02}:{m:02}:{s:02}.{ms:03}"),
+    }
+}
