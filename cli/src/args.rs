@@ -1,6 +1,7 @@
 //! What can be typed. The words are stable: other programs call them.
 
 pub use crate::args_config::ConfigVerb;
+pub use crate::args_job::JobVerb;
 pub use crate::args_relay::{AdminArgs, AdminVerb, RelayVerb, WhoArgs};
 pub use crate::args_rows::{ExportArgs, ImportArgs, ReadArgs};
 use clap::{Parser, Subcommand};
@@ -249,6 +250,12 @@ pub enum Verb {
     Export(ExportArgs),
     /// Tables that rows were imported from, and what identifies a row in each
     Datasets,
+    /// Saved jobs: an import, what follows it, and when
+    #[command(after_help = crate::args_job::JOB_HELP)]
+    Job {
+        #[command(subcommand)]
+        what: JobVerb,
+    },
     /// Exchange with other devices
     #[command(
         after_help = "TARGET: HOST:PORT, a device's name or id, a bundle file (.cairn), a shared folder, the name of a remote, or `lan`: everyone of this

@@ -2,15 +2,18 @@
 
 mod args;
 mod args_config;
+mod args_job;
 mod args_relay;
 mod args_rows;
 mod config;
 mod demo;
 mod error;
+mod job;
 mod membership;
 mod relay;
 mod render;
 mod render_config;
+mod render_job;
 mod render_relay;
 mod render_rows;
 mod render_sync;

@@ -236,6 +236,7 @@ pub fn reply(verb: &Verb, reply: &Reply) -> String {
         Verb::Datasets if rows(d, "datasets").is_empty() => "no rows were imported under a data set yet".into(),
         Verb::Datasets => columns(d, "datasets", &["name", "key", "observations"]),
         Verb::Export(_) => crate::render_rows::export(d),
+        Verb::Job { .. } => crate::render_job::job(d),
         Verb::Sync { .. } => crate::render_sync::sync(d),
         Verb::Remote { .. } if rows(d, "remotes").is_empty() => "no remotes; `cairn remote add NAME TARGET` names one".into(),
         Verb::Remote { .. } => columns(d, "remotes", &["name", "target"]),

@@ -2,13 +2,14 @@
 
 use crate::args::{Args, BundleVerb, ConfigVerb, ConflictVerb, FilterArgs, PassphraseVerb, RemoteVerb, Set, Verb};
 use crate::ui::Ui;
-use crate::{config, demo, membership, relay, render, rows};
+use crate::{config, demo, job, membership, relay, render, rows};
 use cairn_node::{
     AddRequest, BundleRequest, Client, CreateBundle, EditRequest, Home, JoinRequest, KeyPlace, ListRequest, NewRequest, NodeError,
-    ProjectChoice, RemoteRequest, Reply, Request, ServeOptions, SyncRequest, serve,
+    ProjectChoice, RemoteRequest, Reply, Request, ServeOptions, Surroundings, SyncRequest, serve,
 };
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub fn home(args: &Args) -> Result<Home, NodeError> {
@@ -16,6 +17,9 @@ pub fn home(args: &Args) -> Result<Home, NodeError> {
     let home = Home::at(path.ok_or_else(|| NodeError::Input { message: "no home directory: give --home DIR".into() })?)?;
     let home = if args.key_store == "auto" { home.with_key_store() } else { home };
     let home = home.with_network(relay::network());
+    let variable: Arc<dyn Fn(&str) -> Option<String> + Send + Sync> = Arc::new(|name| std::env::var(name).ok());
+    let zone = jiff::tz::TimeZone::system().iana_name().map(str::to_owned);
+    let home = home.with_surroundings(Surroundings { variable: Some(variable), zone });
     let home = home.with_passphrase(args.passphrase_file.as_deref().map(first_line).transpose()?);
     Ok(home.used_by(&format!("cairn {}", verb_word(&args.verb))))
 }
@@ -95,6 +99,7 @@ fn carry_out(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
         Verb::Config { what: ConfigVerb::Import { file, dry_run: false, new_lineage: true, yes } } => {
             config::new_lineage(&client(args)?, file, *yes, ui)
         }
+        Verb::Job { what } => job::job(&client(args)?, what, ui),
         Verb::Serve { listen, no_discovery } => stay_on(&client(args)?, *listen, !no_discovery, ui),
         _ => client(args)?.ask(request(args)?, &|done, planned, bytes| ui.progress(done, planned, bytes)),
     }
@@ -244,6 +249,7 @@ fn request(args: &Args) -> Result<Request, NodeError> {
         | Verb::Serve { .. }
         | Verb::Relay { .. }
         | Verb::Clone { .. }
+        | Verb::Job { .. }
         | Verb::Demo => Request::Whoami,
     })
 }

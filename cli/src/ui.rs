@@ -28,7 +28,7 @@ impl Ui {
     pub fn new(args: &Args) -> Self {
         let shown = args.progress == "auto" && !args.quiet && std::io::stderr().is_terminal();
         let bar = if shown { ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()) } else { ProgressBar::hidden() };
-        let rows = matches!(args.verb, crate::args::Verb::Import(_) | crate::args::Verb::Export(_));
+        let rows = matches!(args.verb, crate::args::Verb::Import(_) | crate::args::Verb::Export(_) | crate::args::Verb::Job { .. });
         let template = if rows {
             "{bar:30} {percent}%  {msg}  {elapsed}, about {eta} left"
         } else {
@@ -106,6 +106,7 @@ impl Ui {
             Heard::Asks => "a device asks to enter: see `cairn devices`".into(),
             Heard::WrongCode => "somebody typed a wrong code: it is used up, show a new one".into(),
             Heard::Carried { target, state, message, remedy } => format!("{target}: {state} {message}\n  {remedy}").trim_end().to_owned(),
+            Heard::Job { name, state, message } => format!("job {name}: {state} {message}").trim_end().to_owned(),
             Heard::TurnedAway { name, reason, remedy, .. } => format!("met {name}: {reason}\n  {remedy}"),
         });
     }

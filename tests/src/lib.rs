@@ -125,6 +125,15 @@ impl Drop for Service {
     }
 }
 
+/// Material beside the checkout; `None`, with a word, where it is absent.
+pub fn shared(part: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(part);
+    if !path.exists() {
+        println!("skipped: {} is not here", path.display());
+    }
+    path.exists().then_some(path)
+}
+
 /// A CSV of `count` observations, about 400 bytes of JSON each.
 pub fn write_rows(path: &Path, from: usize, count: usize) {
     let mut out = std::io::BufWriter::new(std::fs::File::create(path).expect("a file"));

@@ -14,8 +14,9 @@ const CORE_BYTES: u64 = 4 << 30;
 const META_BYTES: u64 = 1 << 20;
 
 /// Darwin Core terms and what they are here.
-const TERMS: [(&str, &str); 7] = [
+const TERMS: [(&str, &str); 8] = [
     ("dynamicProperties", "json? dynamicProperties"),
+    ("minimumElevationInMeters", "altitude"),
     ("decimalLatitude", "lat"),
     ("decimalLongitude", "lon"),
     ("coordinateUncertaintyInMeters", "uncertainty"),

@@ -122,10 +122,15 @@ fn quoted(name: &str) -> String {
 
 fn columns(connection: &Connection, layer: &Layer, reading: &Reading) -> Result<(Vec<Column>, Vec<String>), FormatError> {
     let mut statement = connection.prepare(&format!("PRAGMA table_info({})", quoted(&layer.table))).map_err(broken)?;
-    let found = statement.query_map([], |r| Ok((r.get::<_, String>(1)?, r.get::<_, String>(2)?))).map_err(broken)?;
-    let found = found.collect::<Result<Vec<_>, _>>().map_err(broken)?;
+    let row = |r: &rusqlite::Row<'_>| Ok((r.get::<_, String>(1)?, r.get::<_, String>(2)?));
+    let found = statement.query_map([], row).map_err(broken)?.collect::<Result<Vec<_>, _>>().map_err(broken)?;
     let names: Vec<String> = found.iter().map(|(n, _)| n.clone()).collect();
-    Ok((reading.columns(&names)?, found.into_iter().map(|(_, t)| t.to_uppercase()).collect()))
+    let mut columns = reading.columns(&names)?;
+    for column in columns.iter_mut().filter(|c| matches!(&*c.name, "fid" | "ogc_fid") && c.key.is_none()) {
+        // The number of a row in its file says nothing about what was seen.
+        column.meaning = crate::row::Meaning::Ignore;
+    }
+    Ok((columns, found.into_iter().map(|(_, t)| t.to_uppercase()).collect()))
 }
 
 struct Source {

@@ -299,6 +299,26 @@ impl Reading {
     }
 }
 
+/// What a column would be taken for, in a word: as `map` names it, or `field NAME`.
+pub fn taken_for(column: &str, options: &ReadOptions) -> String {
+    let mapped = options.map.get(column);
+    let key = if options.key.iter().any(|k| k.eq_ignore_ascii_case(column)) { ", identifies rows" } else { "" };
+    let word = match meaning(mapped.map_or(column, String::as_str), mapped.is_some()) {
+        Meaning::Lat => "lat".to_owned(),
+        Meaning::Lon => "lon".into(),
+        Meaning::Altitude => "altitude".into(),
+        Meaning::Uncertainty => "uncertainty".into(),
+        Meaning::Position => "position".into(),
+        Meaning::Time | Meaning::MaybeTime(_) => "time".into(),
+        Meaning::Category => "category".into(),
+        Meaning::Note => "note".into(),
+        Meaning::Deleted => "deletion".into(),
+        Meaning::Ignore => "-".into(),
+        Meaning::Properties(name) | Meaning::Field(name) => format!("field {name}"),
+    };
+    word + key
+}
+
 fn meaning(name: &str, mapped: bool) -> Meaning {
     let name = name.trim();
     if let Some(field) = name.strip_prefix("field:") {

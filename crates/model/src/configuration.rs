@@ -284,11 +284,6 @@ impl Configuration {
         self.fields.iter().find(|f| f.id == id)
     }
 
-    /// The field with this label, in any case.
-    pub fn field_called(&self, label: &str) -> Option<&Field> {
-        self.fields.iter().find(|f| f.label.to_lowercase() == label.to_lowercase())
-    }
-
     /// Every key of the document that would show exactly this.
     pub fn to_keys(&self) -> BTreeMap<String, Value> {
         let mut keys = BTreeMap::new();

@@ -18,26 +18,26 @@ const AHEAD: usize = 8;
 
 /// How positions are made less exact before they leave.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Rounding {
+pub(crate) enum Rounding {
     /// To the middle of a cell of so many degrees.
     Degrees(f64),
 }
 
-fn rounding(text: &str) -> Result<Rounding, NodeError> {
-    let wrong = || NodeError::input(format!("`{text}` is no rounding: degrees or metres, as 0.1deg or 10km"));
-    let split = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
-    let number: f64 = text[..split].trim().parse().map_err(|_| wrong())?;
-    let degrees = match &text[split..] {
-        "deg" => number,
-        // A degree of latitude has 111.32 km everywhere; of longitude at most that.
-        "km" => number / 111.32,
-        "m" => number / 111_320.0,
-        _ => return Err(wrong()),
-    };
-    if degrees.is_finite() && degrees > 0.0 && degrees <= 90.0 { Ok(Rounding::Degrees(degrees)) } else { Err(wrong()) }
-}
-
 impl Rounding {
+    pub(crate) fn parse(text: &str) -> Result<Self, NodeError> {
+        let wrong = || NodeError::input(format!("`{text}` is no rounding: degrees or metres, as 0.1deg or 10km"));
+        let split = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
+        let number: f64 = text[..split].trim().parse().map_err(|_| wrong())?;
+        let degrees = match &text[split..] {
+            "deg" => number,
+            // A degree of latitude has 111.32 km everywhere; of longitude at most that.
+            "km" => number / 111.32,
+            "m" => number / 111_320.0,
+            _ => return Err(wrong()),
+        };
+        if degrees.is_finite() && degrees > 0.0 && degrees <= 90.0 { Ok(Rounding::Degrees(degrees)) } else { Err(wrong()) }
+    }
+
     /// The middle of the cell: the same for every position in it, so that nothing of the exact one is left.
     fn coarse(self, lat: f64, lon: f64) -> (f64, f64) {
         let Rounding::Degrees(step) = self;
@@ -54,7 +54,7 @@ impl Rounding {
         (step / 2.0 * 111_320.0 * std::f64::consts::SQRT_2).ceil()
     }
 
-    fn apply(self, seen: &mut Observation) {
+    pub(crate) fn apply(self, seen: &mut Observation) {
         if let Some(place) = seen.place {
             let (lat, lon) = self.coarse(place.lat, place.lon);
             let more = self.uncertainty() + place.uncertainty.unwrap_or(0.0);
@@ -113,7 +113,7 @@ pub(crate) fn export(node: &Node, request: &ExportRequest, told: Told<'_>) -> Re
     let path = Path::new(&request.file);
     let fault = |e: FormatError| NodeError::file(path, e);
     let format = write_format(path, request.write.format.as_deref()).map_err(fault)?;
-    let coarse = request.round.as_deref().map(rounding).transpose()?;
+    let coarse = request.round.as_deref().map(Rounding::parse).transpose()?;
     let (about, filter, moment) = {
         let store = node.store();
         let moment = request.as_of.as_deref().map(|t| as_of(&store, t)).transpose()?;
@@ -212,11 +212,11 @@ mod tests {
 
     #[test]
     fn rounding_leaves_nothing_of_the_exact_position() {
-        let coarse = rounding("0.1deg").unwrap();
+        let coarse = Rounding::parse("0.1deg").unwrap();
         assert_eq!(coarse.coarse(-3.4653, -62.2159), (-3.45, -62.25));
         assert_eq!(coarse.coarse(-3.41, -62.29), (-3.45, -62.25));
         assert_eq!(coarse.coarse(90.0, 180.0), (90.0, 180.0));
         assert!((coarse.uncertainty() - 7872.0).abs() < 1.0);
-        assert!(rounding("10").is_err() && rounding("-1deg").is_err() && rounding("0deg").is_err());
+        assert!(Rounding::parse("10").is_err() && Rounding::parse("-1deg").is_err() && Rounding::parse("0deg").is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! A home: the device's key and its projects, each in a folder of its own.
 
 use crate::door::Doors;
+use crate::jobs::Surroundings;
 use crate::request::{JoinRequest, NewRequest, Reply, Request};
 use crate::{NodeError, configuration, devices, keystore, reading, writing};
 use cairn_model::{DeviceId, ProjectId, default_configuration, hex, unhex};
@@ -30,6 +31,7 @@ pub struct Home {
     passphrase: Option<Passphrase>,
     key_store: bool,
     network: Network,
+    surroundings: Surroundings,
 }
 
 /// Where a device's key is kept.
@@ -65,7 +67,14 @@ impl Home {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path.join("projects"))
         };
         make().map_err(|e| NodeError::file(&path, e))?;
-        Ok(Self { path, program: "a program".into(), passphrase: None, key_store: false, network: Network::default() })
+        Ok(Self {
+            path,
+            program: "a program".into(),
+            passphrase: None,
+            key_store: false,
+            network: Network::default(),
+            surroundings: Surroundings::default(),
+        })
     }
 
     /// With the passphrase that the device's key is or will be under.
@@ -89,6 +98,12 @@ impl Home {
     /// With a proxy, for what is on the internet.
     pub fn with_network(mut self, network: Network) -> Self {
         self.network = network;
+        self
+    }
+
+    /// With what jobs need of the machine: its environment and time zone.
+    pub fn with_surroundings(mut self, surroundings: Surroundings) -> Self {
+        self.surroundings = surroundings;
         self
     }
 
@@ -417,6 +432,15 @@ pub enum Heard {
         /// What to do.
         remedy: String,
     },
+    /// A job was run by its schedule.
+    Job {
+        /// Its name.
+        name: String,
+        /// In a word.
+        state: String,
+        /// What went wrong, if anything.
+        message: String,
+    },
     /// A device that proved the project may not exchange observations now.
     TurnedAway {
         /// Its display name.
@@ -453,6 +477,10 @@ pub struct Node {
     pub(crate) remotes_changed: tokio::sync::Notify,
     /// The same, for whoever looks after relays.
     pub(crate) relays_changed: tokio::sync::Notify,
+    /// A job was given to the service, or taken away.
+    pub(crate) jobs_changed: tokio::sync::Notify,
+    /// What jobs need of the machine.
+    pub(crate) surroundings: Surroundings,
     folder: PathBuf,
     holder: PathBuf,
 }
@@ -490,6 +518,8 @@ impl Node {
             home_folder: home.path.clone(),
             remotes_changed: tokio::sync::Notify::new(),
             relays_changed: tokio::sync::Notify::new(),
+            jobs_changed: tokio::sync::Notify::new(),
+            surroundings: home.surroundings.clone(),
             folder,
             holder,
         })
@@ -571,6 +601,7 @@ impl Node {
             Request::Config(config) => configuration::config(self, &config),
             Request::Remote(remote) => crate::carry::remote(self, &remote),
             Request::Bundle(bundle) => crate::bundles::bundle(self, &bundle, &|_| {}),
+            Request::Job(_) => Err(NodeError::input("a job may need the network: use `job`")),
             Request::Sync(_) => Err(NodeError::input("a sync needs the network: use `sync`")),
         }?;
         let store = self.store();

@@ -337,7 +337,7 @@ impl Maker {
 
     fn field(&mut self, name: &Arc<str>, cell: &Cell, shown: Option<&Configuration>, wanted: &mut Wanted) -> Result<(), String> {
         if !self.plans.contains_key(name) {
-            let plan = field_plan(name, shown);
+            let plan = field_plan(name, shown, self.default.as_deref());
             if plan.kind.is_none() {
                 self.unknown_fields.insert(name.to_string());
             }
@@ -380,9 +380,12 @@ fn fresh() -> DocId {
     DocId((&mut OsEntropy as &mut dyn Entropy).bytes())
 }
 
-/// A column is a field by its id, or by what people read: its label in any case.
-fn field_plan(name: &str, shown: Option<&Configuration>) -> FieldPlan {
-    let field = shown.and_then(|c| c.field(name).or_else(|| c.field_called(name)));
+/// A column is a field by its id; of the category that was asked for also by what people read, its label in any case.
+fn field_plan(name: &str, shown: Option<&Configuration>, category: Option<&str>) -> FieldPlan {
+    let of_category = |c: &Configuration, id: &str| category.and_then(|k| c.category(k)).is_some_and(|k| k.fields.iter().any(|f| f == id));
+    let called =
+        |c: &'_ Configuration| c.fields.iter().position(|f| f.label.to_lowercase() == name.to_lowercase() && of_category(c, &f.id));
+    let field = shown.and_then(|c| c.field(name).or_else(|| called(c).map(|n| &c.fields[n])));
     let id = field.map_or(name, |f| f.id.as_str());
     let choices = match field.map(|f| &f.kind) {
         Some(FieldType::SeveralOf(options)) => {

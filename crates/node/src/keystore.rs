@@ -54,6 +54,31 @@ pub(crate) fn keep(name: &[u8; 16], seed: &[u8; 32]) -> bool {
     kept.unwrap_or(false)
 }
 
+/// Keeps a text (a password of a job) under `name`. `false` if there is no open key store.
+pub(crate) fn keep_text(name: &str, text: &str) -> bool {
+    let (name, text) = (name.to_owned(), text.to_owned());
+    let kept = with_open(move |service| {
+        let attributes = HashMap::from([("application", "cairn"), ("secret", name.as_str())]);
+        service.get_default_collection()?.create_item("Cairn: secret of a job", attributes, text.as_bytes(), true, "text/plain")?;
+        Ok(true)
+    });
+    kept.unwrap_or(false)
+}
+
+/// The text kept under `name`.
+pub(crate) fn find_text(name: &str) -> Option<String> {
+    let name = name.to_owned();
+    let found = with_open(move |service| {
+        let attributes = HashMap::from([("application", "cairn"), ("secret", name.as_str())]);
+        let collection = service.get_default_collection()?;
+        let items = collection.search_items(attributes)?;
+        let item = items.first().ok_or(Error::NoResult)?;
+        item.ensure_unlocked()?;
+        item.get_secret()
+    });
+    String::from_utf8(found.ok()?).ok()
+}
+
 /// The seed kept under `name`.
 pub(crate) fn find(name: &str) -> Result<[u8; 32], NoSeed> {
     let name = name.to_owned();

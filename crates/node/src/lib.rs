@@ -26,6 +26,7 @@ mod error;
 mod export;
 mod home;
 mod import;
+mod jobs;
 mod keystore;
 mod mail;
 mod network;
@@ -42,12 +43,13 @@ pub use desk::{Tally, answer};
 pub use driver::{LinkReport, Progress, run_link};
 pub use error::NodeError;
 pub use home::{Heard, Home, KeyPlace, LetIn, Node, now_ms};
+pub use jobs::{ExportStep, Job, Schedule, SodaStep, Step, Surroundings};
 pub use mail::{Visit, VisitError, answer_mail, visit};
 pub use network::peers_near;
 pub use relay::{Credentials, ProjectChoice, at_relay, relay_fault};
 pub use request::{
     AddRequest, BundleRequest, CategoryEdit, ConfigEdit, ConfigRequest, CreateBundle, DeviceRequest, EditRequest, ExportRequest, FieldEdit,
-    ImportRequest, InviteRequest, JoinRequest, ListRequest, NewRequest, PolicyRequest, ReadOptions, RemoteRequest, Reply, Request,
-    SyncRequest, WriteOptions,
+    ImportRequest, InviteRequest, JobRequest, JoinRequest, ListRequest, NewRequest, PolicyRequest, ReadOptions, RemoteRequest, Reply,
+    Request, SyncRequest, WriteOptions,
 };
 pub use serve::{Client, Live, ServeOptions, invite_live, serve};

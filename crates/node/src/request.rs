@@ -1,5 +1,6 @@
 //! The request vocabulary. Every verb is one of these, answered in process or by a running service.
 
+use crate::jobs::Job;
 pub use cairn_formats::{ReadOptions, WriteOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -58,6 +59,8 @@ pub enum Request {
     Import(ImportRequest),
     /// Rows out.
     Export(ExportRequest),
+    /// Saved jobs.
+    Job(JobRequest),
     /// The configuration.
     Config(ConfigRequest),
     /// How things are.
@@ -343,6 +346,64 @@ pub struct ExportRequest {
     pub as_of: Option<String>,
     /// Which observations.
     pub filter: ListRequest,
+}
+
+/// `job`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum JobRequest {
+    /// Do it now.
+    Run {
+        /// The job's file, absolute.
+        file: String,
+        /// Look at the rows only.
+        dry_run: bool,
+    },
+    /// What a run would do, and what is wrong.
+    Check {
+        /// The job's file, absolute.
+        file: String,
+    },
+    /// What a table's columns would be taken for.
+    Preview {
+        /// The table, absolute.
+        file: String,
+        /// How it is read.
+        read: ReadOptions,
+    },
+    /// Write a new job's file.
+    Write {
+        /// The file, absolute; it must not be there.
+        file: String,
+        /// What it says.
+        job: Box<Job>,
+    },
+    /// Let the service run it by its schedule.
+    Install {
+        /// The job's file, absolute.
+        file: String,
+    },
+    /// Do not, any more.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+    /// Those the service runs.
+    List,
+    /// What runs did, newest first.
+    Log {
+        /// Of this job only.
+        name: Option<String>,
+        /// At most so many; 0 is no limit.
+        limit: usize,
+    },
+    /// Keep a secret in the platform's key store.
+    Secret {
+        /// Its name there.
+        name: String,
+        /// The secret.
+        secret: String,
+    },
 }
 
 /// `config`.

@@ -6,6 +6,7 @@ use crate::door::knock_with;
 use crate::driver::{Progress, run_link};
 use crate::entering::{Waiting, ask_again};
 use crate::home::{Heard, Home, LetIn, Node, blocking};
+use crate::jobs::watch_jobs;
 use crate::network::{is_ours, peers_near, sync};
 use crate::relay::watch_relays;
 use crate::request::{BundleRequest, Reply, Request};
@@ -187,6 +188,7 @@ async fn serve_until(
         () = watch_doors(node) => {}
         () = watch_remotes(node) => {}
         () = watch_relays(node) => {}
+        () = watch_jobs(node) => {}
         () = stop => {}
     }
     std::fs::remove_file(&socket).map_err(|e| NodeError::file(&socket, e))
@@ -299,6 +301,12 @@ async fn answer_one(node: &Arc<Node>, stream: UnixStream) -> std::io::Result<()>
                 .await
             }
             Request::Peers { near: true } => peers_near(node, None).await.map(Reply::new),
+            Request::Job(request) => {
+                let tell = |done, planned, rows| {
+                    rows_tx.send_replace((done, planned, rows));
+                };
+                crate::jobs::job(node, &request, &tell).await
+            }
             other => {
                 let node = node.clone();
                 let tell = rows_tx.clone();
@@ -452,6 +460,10 @@ fn in_process(node: Node, request: Request, seen: Seen<'_>) -> Result<Reply, Nod
         Request::Peers { near: true } => {
             let node = Arc::new(node);
             runtime()?.block_on(peers_near(&node, None)).map(Reply::new)
+        }
+        Request::Job(request) => {
+            let node = Arc::new(node);
+            runtime()?.block_on(crate::jobs::job(&node, &request, seen))
         }
         other => node.handle_telling(other, seen),
     }

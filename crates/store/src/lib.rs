@@ -11,6 +11,7 @@ mod files;
 mod govern;
 mod import;
 mod ingest;
+mod jobs;
 mod judge;
 mod local;
 mod mail;

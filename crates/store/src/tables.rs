@@ -51,6 +51,8 @@ pub(crate) const REMOTES: TableDefinition<&str, Bytes> = TableDefinition::new("r
 pub(crate) const DATASETS: TableDefinition<&str, u32> = TableDefinition::new("datasets.1");
 /// data set number << 32 | document number -> (): its rows, deleted ones too
 pub(crate) const BY_DATASET: TableDefinition<u64, ()> = TableDefinition::new("by-dataset.1");
+/// job -> its file and since when
+pub(crate) const JOBS: TableDefinition<&str, Bytes> = TableDefinition::new("jobs.1");
 /// number of a run of a job -> what it did
 pub(crate) const RUNS: TableDefinition<u64, Bytes> = TableDefinition::new("runs.1");
 
@@ -110,6 +112,7 @@ tables! {
     remotes: REMOTES<&'static str, Bytes>,
     datasets: DATASETS<&'static str, u32>,
     by_dataset: BY_DATASET<u64, ()>,
+    jobs: JOBS<&'static str, Bytes>,
     runs: RUNS<u64, Bytes>,
     moments: MOMENTS<u32, Bytes>,
 }

@@ -19,7 +19,7 @@ const OWN: [&str; 11] = [
     "decimalLongitude",
     "geodeticDatum",
     "coordinateUncertaintyInMeters",
-    "verbatimElevation",
+    "minimumElevationInMeters",
     "footprintWKT",
     "occurrenceRemarks",
     "dynamicProperties",

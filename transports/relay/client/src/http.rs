@@ -81,11 +81,35 @@ fn jitter(most: Duration) -> Duration {
     most / 2 + most.mul_f64(f64::from(share) / f64::from(u16::MAX) / 2.0)
 }
 
+/// A client for servers that are no relays: where rows come from and go to.
+///
+/// # Errors
+/// The proxy's address, or the machine's certificates.
+pub fn web_client(network: &Network) -> Result<Client, RelayError> {
+    let unusable = |why: String| RelayError::Unreached { url: "the web".into(), why };
+    let tls = tls::web().map_err(|e| unusable(e.to_string()))?;
+    let builder = Client::builder()
+        .tls_backend_preconfigured(tls)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::limited(5))
+        .https_only(false)
+        .connect_timeout(CONNECT)
+        .read_timeout(SILENCE);
+    through(builder, network).map_err(unusable)?.build().map_err(|e| unusable(e.to_string()))
+}
+
+fn through(builder: reqwest::ClientBuilder, network: &Network) -> Result<reqwest::ClientBuilder, String> {
+    let Some(proxy) = &network.proxy else { return Ok(builder) };
+    let without = network.no_proxy.as_deref().and_then(NoProxy::from_string);
+    let proxied = Proxy::all(proxy).map_err(|e| format!("the proxy `{proxy}`: {e}"))?;
+    Ok(builder.proxy(proxied.no_proxy(without)))
+}
+
 impl Http {
     pub fn new(url: &RelayUrl, network: &Network, patience: Patience) -> Result<Self, RelayError> {
         let unusable = |why: String| RelayError::Unreached { url: url.to_string(), why };
         let tls = tls::config(url.pin()).map_err(|e| unusable(e.to_string()))?;
-        let mut builder = Client::builder()
+        let builder = Client::builder()
             .tls_backend_preconfigured(tls)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -93,11 +117,7 @@ impl Http {
             .read_timeout(SILENCE)
             .http2_adaptive_window(true)
             .tcp_nodelay(true);
-        if let Some(proxy) = &network.proxy {
-            let without = network.no_proxy.as_deref().and_then(NoProxy::from_string);
-            builder = builder.proxy(Proxy::all(proxy).map_err(|e| unusable(format!("the proxy `{proxy}`: {e}")))?.no_proxy(without));
-        }
-        let client = builder.build().map_err(|e| unusable(e.to_string()))?;
+        let client = through(builder, network).map_err(unusable)?.build().map_err(|e| unusable(e.to_string()))?;
         Ok(Self { client, url: url.clone(), patience })
     }
 

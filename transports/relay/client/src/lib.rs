@@ -16,7 +16,7 @@ pub use account::Relay;
 pub use cairn_relay_wire as wire;
 pub use chain::{Alarm, Remembered};
 pub use error::RelayError;
-pub use http::{Network, Patience};
+pub use http::{Network, Patience, web_client};
 pub use mailbox::RelayMailbox;
 pub use news::News;
 pub use session::{Entered, KeyRing};

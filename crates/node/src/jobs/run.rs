@@ -1,0 +1,168 @@
+//! A run of a job: its input, what is done with it, what follows, and what is written down.
+
+use super::file::{Job, Step};
+use super::{Schedule, Told, input, soda, time};
+use crate::request::{Reply, SyncRequest};
+use crate::{Node, NodeError, now_ms};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The zone a job's schedule is in.
+pub(crate) fn zone(node: &Node, job: &Job) -> Option<String> {
+    job.zone.clone().or_else(|| node.surroundings.zone.clone())
+}
+
+/// When an installed job is due next; in the past if it was missed. `None` without a schedule.
+pub(crate) fn due(node: &Node, job: &Job, installed_ms: i64) -> Result<Option<i64>, NodeError> {
+    let Some(text) = &job.schedule else { return Ok(None) };
+    let schedule = Schedule::parse(text).map_err(NodeError::input)?;
+    let now = now_ms();
+    let began = node.store().last_run(&job.name)?.unwrap_or(installed_ms);
+    // A clock that was ahead once must not stop a job for good.
+    let last = began.max(installed_ms).min(now);
+    schedule.next_after(last, zone(node, job).as_deref()).map(Some).map_err(NodeError::input)
+}
+
+/// What an error is for a scheduler.
+fn told_error(e: &NodeError) -> Value {
+    json!({"message": e.to_string(), "error": e})
+}
+
+/// Runs a job and writes down what came of it.
+pub(crate) async fn run(node: &Arc<Node>, job: &Job, path: &Path, dry_run: bool, told: Told<'_>) -> Result<Reply, NodeError> {
+    let began = now_ms();
+    let mut reply = match attempt(node, job, path, dry_run, told).await {
+        Ok(reply) => reply,
+        Err(e) if dry_run => return Err(e),
+        Err(e) => {
+            let data =
+                json!({"job": job.name, "began": time(began), "ended": time(now_ms()), "state": "failed", "problem": told_error(&e)});
+            node.store().note_run(&job.name, began, &data.to_string())?;
+            return Err(e);
+        }
+    };
+    let state = match reply.code {
+        0 | 9 => "done",
+        3 => "partly",
+        _ => "failed",
+    };
+    reply.data["began"] = time(began);
+    reply.data["ended"] = time(now_ms());
+    reply.data["state"] = json!(state);
+    if !dry_run {
+        node.store().note_run(&job.name, began, &reply.data.to_string())?;
+    }
+    Ok(reply)
+}
+
+async fn attempt(node: &Arc<Node>, job: &Job, path: &Path, dry_run: bool, told: Told<'_>) -> Result<Reply, NodeError> {
+    let mut reply = Reply::new(json!({"job": job.name, "dry_run": dry_run, "steps": []}));
+    if let Some(wanted) = &job.input {
+        let input = input::input(node, job, wanted, path).await?;
+        let request = job.import(&input.path, path, dry_run);
+        let imported = tokio::task::block_in_place(|| node.handle_telling(crate::Request::Import(request), told))?;
+        reply.data["input"] = json!(input.called);
+        reply.data["import"] = imported.data;
+        reply.code = imported.code;
+        reply.warnings = imported.warnings;
+    }
+    if dry_run {
+        return Ok(reply);
+    }
+    let mut steps = Vec::new();
+    for step in &job.then {
+        let (what, done) = match step {
+            Step::Sync(targets) => {
+                let request = SyncRequest {
+                    targets: targets.clone(),
+                    folder: path.parent().map(|p| p.display().to_string()),
+                    ..SyncRequest::default()
+                };
+                ("sync", crate::network::sync(node, &request, &|_| {}).await)
+            }
+            Step::Export(export) => {
+                let request = crate::Request::Export(export.request(path));
+                ("export", tokio::task::block_in_place(|| node.handle_telling(request, told)))
+            }
+            Step::Soda(step) => ("soda", soda::publish(node, job, step, path).await),
+        };
+        // One step that fails does not keep the others from being tried: each is told.
+        match done {
+            Ok(done) => {
+                reply.code = worse(reply.code, done.code);
+                reply.warnings.extend(done.warnings);
+                steps.push(json!({"step": what, "code": done.code, "data": done.data}));
+            }
+            Err(e) => {
+                reply.code = worse(reply.code, 1);
+                reply.warnings.push(format!("{what}: {e}"));
+                steps.push(json!({"step": what, "code": 1, "problem": told_error(&e)}));
+            }
+        }
+    }
+    reply.data["steps"] = json!(steps);
+    Ok(reply)
+}
+
+/// Failed is worse than partly, which is worse than done.
+fn worse(a: u8, b: u8) -> u8 {
+    let rank = |code: u8| match code {
+        0 | 9 => 0,
+        3 => 1,
+        _ => 2,
+    };
+    if rank(b) > rank(a) { b } else { a }
+}
+
+/// What a run would do, and what is wrong with the job.
+pub(crate) fn check(node: &Arc<Node>, path: &Path, told: Told<'_>) -> Result<Reply, NodeError> {
+    let job = Job::read(path)?;
+    let mut findings: Vec<Value> = Vec::new();
+    let mut data = json!({"job": job.name});
+    if let Some(schedule) = job.schedule.as_deref().map(Schedule::parse).transpose().map_err(NodeError::input)? {
+        data["next"] = time(schedule.next_after(now_ms(), zone(node, &job).as_deref()).map_err(NodeError::input)?);
+    }
+    let mut warnings = Vec::new();
+    match &job.input {
+        Some(wanted) if !wanted.contains("://") => match input::look(wanted, path) {
+            Ok(file) => {
+                let request = job.import(&file, path, true);
+                data["input"] = json!(file.display().to_string());
+                match node.handle_telling(crate::Request::Import(request), told) {
+                    Ok(done) => {
+                        if done.code != 0 {
+                            findings.push(json!({"place": wanted, "what": format!("{} rows would be left out", done.data["rejected"])}));
+                        }
+                        data["import"] = done.data;
+                        warnings = done.warnings;
+                    }
+                    Err(e) => findings.push(json!({"place": wanted, "what": e.to_string()})),
+                }
+            }
+            Err(e) => findings.push(json!({"place": wanted, "what": e.to_string()})),
+        },
+        _ => {}
+    }
+    for step in &job.then {
+        match step {
+            Step::Export(export) => {
+                let file = super::file::resolve(&export.file, path);
+                if let Err(e) = cairn_formats::write_format(&file, export.format.as_deref()) {
+                    findings.push(json!({"place": "export", "what": e.to_string()}));
+                }
+                if !file.parent().is_some_and(Path::is_dir) {
+                    findings.push(json!({"place": "export", "what": format!("there is no folder for {}", file.display())}));
+                }
+            }
+            Step::Soda(step) => {
+                if let Err(e) = soda::secrets(node, step, path) {
+                    findings.push(json!({"place": "soda", "what": e.to_string()}));
+                }
+            }
+            Step::Sync(_) => {}
+        }
+    }
+    data["findings"] = json!(findings);
+    Ok(Reply { code: if findings.is_empty() { 0 } else { 7 }, data, warnings })
+}
