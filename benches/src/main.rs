@@ -8,6 +8,7 @@ mod carried;
 mod membership;
 mod relay;
 mod sizes;
+mod tables;
 
 use cairn_node::{AddRequest, Home, Node, Request};
 use cairn_tests::{Device, pair, write_rows};
@@ -30,6 +31,11 @@ fn main() {
     if std::env::args().nth(1).as_deref() == Some("load") {
         let folder = tempfile::tempdir().expect("a folder");
         return println!("{:#}", relay::load(folder.path()));
+    }
+    if std::env::args().nth(1).as_deref() == Some("tables") {
+        let count = std::env::args().nth(2).map_or(100_000, |a| a.parse().expect("a number of rows"));
+        let folder = tempfile::tempdir().expect("a folder");
+        return println!("{:#}", tables::figures(folder.path(), count));
     }
     let count: usize = std::env::args().nth(1).map_or(100_000, |a| a.parse().expect("a number of observations"));
     let root = tempfile::tempdir().expect("a folder");

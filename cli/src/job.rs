@@ -113,7 +113,10 @@ fn timer(file: &Path) -> Result<Reply, NodeError> {
     let when = match (&schedule, schedule.on_calendar()) {
         (_, Some(calendar)) => format!("OnCalendar={calendar}\nPersistent=true"),
         (Schedule::Every(span), None) => format!("OnBootSec=1min\nOnUnitActiveSec={}s", span.as_secs()),
-        (_, None) => String::new(),
+        (_, None) => {
+            let message = "systemd cannot say that schedule: months without that day are passed by".to_owned();
+            return Err(NodeError::Refused { message, remedy: "take the 28th or the 31st, or use `cairn serve`".into() });
+        }
     };
     let name = format!("cairn-{}", job.name);
     let service =

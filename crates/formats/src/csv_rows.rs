@@ -62,8 +62,12 @@ impl CsvRows {
         if let Some((_, bytes)) = told {
             head.drain(..bytes);
         }
-        let first = first_record(&head);
-        let crlf = head.get(first.len()) == Some(&b'\r') || first.ends_with(b"\r");
+        let mut begin = 0;
+        for _ in 0..options.skip {
+            begin = (begin + first_record(&head[begin..]).len() + 1).min(head.len());
+        }
+        let first = first_record(&head[begin..]);
+        let crlf = first.ends_with(b"\r");
         let delimiter = match options.delimiter {
             Some(c) => {
                 u8::try_from(c).map_err(|_| FormatError::Options(format!("`{c}` cannot stand between cells: one byte is needed")))?
@@ -182,7 +186,7 @@ impl CsvRows {
         let short = self.record.len() < self.columns.len() && !self.reading.options().ragged;
         if short || extra {
             let reason = format!("{} cells where the header has {}", self.record.len(), self.columns.len());
-            self.keys_only(&mut draft);
+            // Which cell is which is not known: nor is the identifier.
             return Ok(Err(draft.fault((None, reason))));
         }
         let keys_only = self.reading.options().keys_only;
@@ -210,8 +214,8 @@ impl CsvRows {
     fn keys_only(&self, draft: &mut crate::row::Draft<'_>) {
         for (n, column) in self.columns.iter().enumerate() {
             let Some(key) = column.key else { continue };
-            let text = self.record.get(n).and_then(|c| std::str::from_utf8(c).ok()).filter(|t| !t.trim().is_empty());
-            draft.row.keys[key] = text.map(str::to_owned);
+            let text = self.record.get(n).and_then(|c| std::str::from_utf8(c).ok()).map(|t| Cell::Text(t.to_owned()));
+            draft.row.keys[key] = text.filter(|t| !draft.is_missing(t)).map(|t| t.text()).filter(|t| !t.trim().is_empty());
         }
     }
 

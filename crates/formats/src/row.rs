@@ -114,6 +114,12 @@ pub enum Part<T> {
 }
 
 impl<T> Part<T> {
+    fn or_empty(&mut self) {
+        if matches!(self, Part::Absent) {
+            *self = Part::Empty;
+        }
+    }
+
     /// The value, if there is one.
     pub fn get(&self) -> Option<&T> {
         match self {
@@ -363,7 +369,7 @@ impl Draft<'_> {
         RowFault { line: self.row.line, column, reason, keys: self.row.keys.clone() }
     }
 
-    fn is_missing(&self, cell: &Cell) -> bool {
+    pub fn is_missing(&self, cell: &Cell) -> bool {
         let options = &self.reading.options;
         match cell {
             Cell::Empty => true,
@@ -445,12 +451,13 @@ impl Draft<'_> {
 
     fn nothing(&mut self, column: &Column) {
         match &column.meaning {
-            Meaning::Lat => self.lat = Part::Empty,
-            Meaning::Lon => self.lon = Part::Empty,
-            Meaning::Position if self.row.place == Part::Absent => self.row.place = Part::Empty,
-            Meaning::Time | Meaning::MaybeTime(_) => self.row.at = Part::Empty,
-            Meaning::Category => self.row.category = Part::Empty,
-            Meaning::Note => self.row.note = Part::Empty,
+            // Of two columns for one thing an empty one says nothing against the other.
+            Meaning::Lat => self.lat.or_empty(),
+            Meaning::Lon => self.lon.or_empty(),
+            Meaning::Position => self.row.place.or_empty(),
+            Meaning::Time | Meaning::MaybeTime(_) => self.row.at.or_empty(),
+            Meaning::Category => self.row.category.or_empty(),
+            Meaning::Note => self.row.note.or_empty(),
             Meaning::Field(name) => self.row.fields.push((name.clone(), Cell::Empty)),
             _ => {}
         }

@@ -63,7 +63,7 @@ pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Box<dyn Rows>, 
     if names.len() > 1 && options.sheet.is_none() {
         notes.push(format!("sheet `{name}` was read; `--sheet` chooses another one: {}", names[1..].join(", ")));
     }
-    let mut lines = lines(&mut book, &name)?.into_iter().filter(|(_, cells)| cells.iter().any(|c| !matches!(c, Data::Empty)));
+    let mut lines = lines(&mut book, &name)?.into_iter().filter(|(_, cells)| cells.iter().any(filled));
     for _ in 0..options.skip {
         lines.next();
     }
@@ -72,6 +72,15 @@ pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Box<dyn Rows>, 
     let columns = reading.columns(&names)?;
     let rows: Vec<RowResult> = lines.map(|(number, cells)| Ok(row(&reading, &columns, number, cells))).collect();
     Ok(Box::new(Ready(rows.into_iter(), notes)))
+}
+
+/// A formula that gives an empty text fills nothing.
+fn filled(data: &Data) -> bool {
+    match data {
+        Data::Empty => false,
+        Data::String(text) => !text.trim().is_empty(),
+        _ => true,
+    }
 }
 
 fn header(options: &ReadOptions, lines: &mut dyn Iterator<Item = Line>, sheet: &str) -> Result<Vec<String>, FormatError> {
@@ -156,31 +165,52 @@ fn repeated(text: &str) -> Result<(), FormatError> {
     }
 }
 
+/// Rows as their cells come.
+struct Sparse<'a> {
+    name: &'a str,
+    lines: Vec<Line>,
+    cells: u64,
+}
+
+impl Sparse<'_> {
+    fn put(&mut self, (row, column): (u32, u32), data: Data) -> Result<(), FormatError> {
+        let (number, column) = (u64::from(row) + 1, column as usize);
+        if column >= COLUMNS {
+            return Err(FormatError::part(format!("sheet `{}`, row {number}", self.name), format!("more than {COLUMNS} columns")));
+        }
+        if self.lines.last().is_none_or(|(last, _)| *last != number) {
+            self.lines.push((number, Vec::new()));
+        }
+        let Some((_, line)) = self.lines.last_mut() else { return Ok(()) };
+        self.cells += (column + 1).saturating_sub(line.len()) as u64;
+        if self.cells > CELLS {
+            return Err(FormatError::part(format!("sheet `{}`", self.name), "it has too many cells"));
+        }
+        line.resize(line.len().max(column + 1), Data::Empty);
+        line[column] = data;
+        Ok(())
+    }
+}
+
 /// The rows of a sheet. Those of an XLSX come cell by cell, so that one cell far away costs nothing.
 fn lines(book: &mut Book, name: &str) -> Result<Vec<Line>, FormatError> {
-    if let Sheets::Xlsx(xlsx) = book {
-        let mut reader = xlsx.worksheet_cells_reader(name).map_err(broken)?;
-        let mut out: Vec<Line> = Vec::new();
-        let mut cells = 0u64;
-        while let Some(cell) = reader.next_cell().map_err(broken)? {
-            let (row, column) = cell.get_position();
-            let number = u64::from(row) + 1;
-            if column as usize >= COLUMNS {
-                return Err(FormatError::part(format!("sheet `{name}`, row {number}"), format!("more than {COLUMNS} columns")));
+    let mut sparse = Sparse { name, lines: Vec::new(), cells: 0 };
+    match book {
+        Sheets::Xlsx(xlsx) => {
+            let mut reader = xlsx.worksheet_cells_reader(name).map_err(broken)?;
+            while let Some(cell) = reader.next_cell().map_err(broken)? {
+                sparse.put(cell.get_position(), Data::from(cell.get_value().clone()))?;
             }
-            if out.last().is_none_or(|(last, _)| *last != number) {
-                out.push((number, Vec::new()));
-            }
-            if let Some((_, line)) = out.last_mut() {
-                cells += (column as usize + 1).saturating_sub(line.len()) as u64;
-                if cells > CELLS {
-                    return Err(FormatError::part(format!("sheet `{name}`"), "it has too many cells"));
-                }
-                line.resize(line.len().max(column as usize + 1), Data::Empty);
-                line[column as usize] = Data::from(cell.get_value().clone());
-            }
+            return Ok(sparse.lines);
         }
-        return Ok(out);
+        Sheets::Xlsb(xlsb) => {
+            let mut reader = xlsb.worksheet_cells_reader(name).map_err(broken)?;
+            while let Some(cell) = reader.next_cell().map_err(broken)? {
+                sparse.put(cell.get_position(), Data::from(cell.get_value().clone()))?;
+            }
+            return Ok(sparse.lines);
+        }
+        _ => {}
     }
     let range = book.worksheet_range(name).map_err(broken)?;
     let (top, left) = range.start().map_or((0, 0), |(r, c)| (u64::from(r), c as usize));

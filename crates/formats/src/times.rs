@@ -33,16 +33,25 @@ impl TimeReader {
     /// Text by the forms; a number is milliseconds since 1970 unless the forms say that it is seconds.
     pub fn read(&self, cell: &Cell) -> Option<Instant> {
         match cell {
-            Cell::Integer(n) => self.number(*n as f64),
-            Cell::Number(n) => self.number(*n),
+            Cell::Integer(n) => self.number(*n as f64, &n.to_string()),
+            Cell::Number(n) => self.number(*n, &n.to_string()),
             Cell::Text(text) => self.forms.iter().find_map(|f| self.by_form(f, text.trim())),
             Cell::Bool(_) | Cell::Empty => None,
         }
     }
 
-    fn number(&self, n: f64) -> Option<Instant> {
-        let seconds = self.forms.iter().any(|f| matches!(f, Form::Unix));
-        Instant::from_unix_ms(if seconds { (n * 1000.0) as i64 } else { n as i64 })
+    /// A bare number is a moment only where it is one of milliseconds that anybody alive saw, or where that was told.
+    fn number(&self, n: f64, text: &str) -> Option<Instant> {
+        let patterns = self.forms.iter().filter(|f| matches!(f, Form::Pattern(_)));
+        if let Some(moment) = patterns.into_iter().find_map(|f| self.by_form(f, text)) {
+            return Some(moment);
+        }
+        let told = |wanted: fn(&Form) -> bool| self.forms.iter().any(wanted);
+        if told(|f| matches!(f, Form::Unix)) {
+            return Instant::from_unix_ms((n * 1000.0) as i64);
+        }
+        let ms = told(|f| matches!(f, Form::UnixMs)) || (told(|f| matches!(f, Form::Iso)) && n.abs() >= 1e11);
+        if ms { Instant::from_unix_ms(n as i64) } else { None }
     }
 
     fn by_form(&self, form: &Form, text: &str) -> Option<Instant> {
@@ -164,6 +173,13 @@ mod tests {
         assert_eq!(read(&["MM/dd/yyyy"], None, "30/04/2011"), None);
         assert_eq!(read(&["unix"], None, "1551000123.5").as_deref(), Some("2019-02-24T09:22:03.5Z"));
         assert_eq!(read(&[], None, "04/30/2011"), None);
+        let number = |forms: &[&str], n: i64| {
+            let forms: Vec<String> = forms.iter().map(|f| (*f).to_owned()).collect();
+            TimeReader::new(&forms, None).unwrap().read(&Cell::Integer(n)).map(|i| i.to_rfc3339())
+        };
+        assert_eq!(number(&["yyyyMMdd"], 20_180_630).as_deref(), Some("2018-06-30T00:00:00Z"));
+        assert_eq!(number(&[], 2018), None, "a year is no millisecond");
+        assert_eq!(number(&[], 1_551_000_123_500).as_deref(), Some("2019-02-24T09:22:03.5Z"));
     }
 
     #[test]

@@ -337,6 +337,26 @@ impl Configuration {
         keys
     }
 
+    /// `true` for a key that [`Configuration::to_keys`] can give: what newer versions of this program write beside is not ours.
+    pub fn knows_key(key: &str) -> bool {
+        if matches!(key, "name" | "version" | "order.point" | "order.line") {
+            return true;
+        }
+        let mut parts = key.splitn(3, '.');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some("i"), Some(_), None) => true,
+            (Some("t"), Some(_), Some(rest)) => rest.starts_with("c.") || rest.starts_with("v."),
+            (Some("c"), Some(_), Some(part)) => {
+                matches!(part, "name" | "applies" | "fields" | "order" | "color" | "icon" | "terms" | "tags" | "add" | "remove")
+            }
+            (Some("v"), Some(_), Some(part)) => {
+                matches!(part, "label" | "type" | "help" | "choices" | "tag" | "placeholder" | "look")
+                    || part.strip_prefix("l.").or(part.strip_prefix("x.")).is_some_and(|o| !o.contains('.'))
+            }
+            _ => false,
+        }
+    }
+
     /// The category whose tags a record of another program has; of several, the one with most of them.
     pub fn category_by_tags(&self, tag: &dyn Fn(&str) -> Option<String>) -> Option<&Category> {
         let all = |c: &&Category| !c.tags.is_empty() && c.tags.iter().all(|(k, v)| tag(k).is_some_and(|t| t == v.display()));

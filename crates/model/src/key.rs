@@ -102,6 +102,10 @@ pub fn escape(id: &str) -> String {
 /// Undoes [`escape`]; `None` where the text is not an escaped id.
 pub fn unescape(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_' || *b == b'-';
+    if bytes.iter().all(plain) {
+        return Some(text.to_owned());
+    }
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
     while i < bytes.len() {

@@ -34,4 +34,4 @@ pub use observation::{FieldValue, Observation};
 pub use place::{Place, PlaceError};
 pub use shape::{Coord, Shape, ShapeError};
 pub use state::{ApplyError, DocState, LiveOp};
-pub use value::Value;
+pub use value::{Value, ValueRef};

@@ -1,6 +1,6 @@
 //! An observation as people see it, read from a document's state.
 
-use crate::{ConfigurationVersion, Dataset, DocKey, DocState, Instant, Place, Shape, UNCATEGORISED, Value};
+use crate::{ConfigurationVersion, Dataset, DocKey, DocState, Instant, Place, Shape, UNCATEGORISED, Value, ValueRef};
 use std::collections::BTreeMap;
 
 /// What stands in a field.
@@ -38,43 +38,51 @@ pub struct Observation {
 impl Observation {
     /// Reads the shown values. A value of the wrong type reads as absent here and stays in the document.
     pub fn read(state: &DocState) -> Self {
+        Self::of_shown(state.shown().map(|(key, value)| (key, value.borrowed())))
+    }
+
+    /// The same of keys in byte order with their shown values.
+    pub fn of_shown<'a>(keys: impl Iterator<Item = (&'a str, ValueRef<'a>)>) -> Self {
         let mut seen = Self { category: UNCATEGORISED.to_owned(), ..Self::default() };
-        for (raw, values) in state.keys() {
-            let Some((_, value)) = values.first() else { continue };
+        for (raw, value) in keys {
             seen.read_key(DocKey::decode(raw), value);
         }
         seen
     }
 
-    fn read_key(&mut self, key: DocKey, value: &Value) {
+    fn read_key(&mut self, key: DocKey, value: ValueRef<'_>) {
+        let text = match value {
+            ValueRef::Text(text) => Some(text),
+            _ => None,
+        };
         match key {
             DocKey::Category => {
-                if let Some(id) = value.as_text() {
-                    self.category = id.to_owned();
+                if let Some(id) = text {
+                    id.clone_into(&mut self.category);
                 }
             }
-            DocKey::At => self.at = value.as_text().map(str::to_owned),
+            DocKey::At => self.at = text.map(str::to_owned),
             DocKey::Where => self.read_where(value),
-            DocKey::Note => self.note = value.as_text().map(str::to_owned),
-            DocKey::Deleted => self.deleted = *value == Value::Bool(true),
+            DocKey::Note => self.note = text.map(str::to_owned),
+            DocKey::Deleted => self.deleted = value == ValueRef::Bool(true),
             DocKey::Field(id) => {
-                self.fields.entry(id).or_insert_with(|| FieldValue::One(value.clone()));
+                self.fields.entry(id).or_insert_with(|| FieldValue::One(value.owned()));
             }
             DocKey::Choice(id, option) => self.read_choice(id, option),
-            DocKey::Dataset => self.dataset = value.as_text().and_then(Dataset::parse),
+            DocKey::Dataset => self.dataset = text.and_then(Dataset::parse),
             DocKey::MadeWith => {
-                if let Value::Bytes(heads) = value {
-                    self.made_with = Some(ConfigurationVersion(heads.clone()));
+                if let ValueRef::Bytes(heads) = value {
+                    self.made_with = Some(ConfigurationVersion(heads.to_vec()));
                 }
             }
             DocKey::Other(_) => {}
         }
     }
 
-    fn read_where(&mut self, value: &Value) {
+    fn read_where(&mut self, value: ValueRef<'_>) {
         match value {
-            Value::Text(geo) => self.place = Place::from_geo(geo).ok(),
-            Value::Bytes(wkb) => {
+            ValueRef::Text(geo) => self.place = Place::from_geo(geo).ok(),
+            ValueRef::Bytes(wkb) => {
                 self.shape = Shape::from_wkb(wkb).ok();
                 self.place = self.shape.as_ref().and_then(Shape::first).map(|c| c.place());
             }

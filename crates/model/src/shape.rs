@@ -130,8 +130,21 @@ impl Shape {
         }
     }
 
-    /// Checks that it has positions, and not too many.
+    fn has_empty_part(&self) -> bool {
+        match self {
+            Shape::Point(_) => false,
+            Shape::Line(line) | Shape::Points(line) => line.is_empty(),
+            Shape::Area(parts) | Shape::Lines(parts) => parts.is_empty() || parts.iter().any(Vec::is_empty),
+            Shape::Areas(areas) => areas.is_empty() || areas.iter().any(|a| a.is_empty() || a.iter().any(Vec::is_empty)),
+            Shape::Several(parts) => parts.is_empty() || parts.iter().any(Shape::has_empty_part),
+        }
+    }
+
+    /// Checks that it has positions, in every part, and not too many.
     pub fn check(&self) -> Result<(), ShapeError> {
+        if self.has_empty_part() {
+            return Err(ShapeError::Empty);
+        }
         let mut count = 0;
         self.visit(&mut |_| count += 1);
         match count {

@@ -124,6 +124,18 @@ impl DocState {
         self.keys.iter().map(|(key, live)| (key.as_str(), self.ranked(live)))
     }
 
+    /// Live keys in byte order, each with its shown value alone.
+    pub fn shown(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.keys.iter().filter_map(|(key, live)| Some((key.as_str(), self.winner(live)?)))
+    }
+
+    fn winner<'a>(&self, live: &'a [LiveOp]) -> Option<&'a Value> {
+        match live {
+            [only] => Some(&only.value),
+            several => several.iter().max_by_key(|op| self.op_id(op)).map(|op| &op.value),
+        }
+    }
+
     /// The values of one key, the shown one first; empty where it is not set.
     pub fn values(&self, key: &str) -> Vec<(OpId, &Value)> {
         match self.keys.binary_search_by(|(k, _)| k.as_str().cmp(key)) {
@@ -135,11 +147,7 @@ impl DocState {
     /// The shown value of one key, without looking at the others.
     pub fn get(&self, key: &str) -> Option<&Value> {
         let slot = self.keys.binary_search_by(|(k, _)| k.as_str().cmp(key)).ok()?;
-        let live = &self.keys[slot].1;
-        if let [only] = live.as_slice() {
-            return Some(&only.value);
-        }
-        live.iter().max_by_key(|op| self.op_id(op)).map(|op| &op.value)
+        self.winner(&self.keys[slot].1)
     }
 
     /// `true` where some key has concurrent values that differ. Concurrent equal values are no conflict.

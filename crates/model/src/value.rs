@@ -19,7 +19,50 @@ pub enum Value {
     Unknown(String),
 }
 
+/// A value where it lies, for looking at many documents.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub enum ValueRef<'a> {
+    /// Text.
+    Text(&'a str),
+    /// Whole number.
+    Integer(i64),
+    /// Decimal number.
+    Decimal(f64),
+    /// Yes or no.
+    Bool(bool),
+    /// Raw bytes.
+    Bytes(&'a [u8]),
+    /// Not interpreted.
+    Unknown(&'a str),
+}
+
+impl ValueRef<'_> {
+    /// The same, owned.
+    pub fn owned(self) -> Value {
+        match self {
+            ValueRef::Text(t) => Value::Text(t.to_owned()),
+            ValueRef::Integer(i) => Value::Integer(i),
+            ValueRef::Decimal(d) => Value::Decimal(d),
+            ValueRef::Bool(b) => Value::Bool(b),
+            ValueRef::Bytes(b) => Value::Bytes(b.to_vec()),
+            ValueRef::Unknown(n) => Value::Unknown(n.to_owned()),
+        }
+    }
+}
+
 impl Value {
+    /// The value where it lies.
+    pub fn borrowed(&self) -> ValueRef<'_> {
+        match self {
+            Value::Text(t) => ValueRef::Text(t),
+            Value::Integer(i) => ValueRef::Integer(*i),
+            Value::Decimal(d) => ValueRef::Decimal(*d),
+            Value::Bool(b) => ValueRef::Bool(*b),
+            Value::Bytes(b) => ValueRef::Bytes(b),
+            Value::Unknown(n) => ValueRef::Unknown(n),
+        }
+    }
+
     /// The text, if it is one.
     pub fn as_text(&self) -> Option<&str> {
         match self {

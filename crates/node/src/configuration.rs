@@ -97,19 +97,35 @@ fn export(store: &mut Store, path: &Path, with_invite: bool) -> Answered {
         return Err(NodeError::input("a category archive has no place for an invitation: write a .json"));
     }
     let temporary = path.with_extension("cairn-part");
+    let done = write_file(store, &shown, path, &temporary, (archive, with_invite), &mut reply);
+    if let Err(e) = done.and_then(|()| std::fs::rename(&temporary, path).map_err(|e| NodeError::file(path, e))) {
+        // An invitation must not lie about in what is left of it.
+        std::fs::remove_file(&temporary).ok();
+        return Err(e);
+    }
+    Ok(reply)
+}
+
+fn write_file(
+    store: &mut Store,
+    shown: &Configuration,
+    path: &Path,
+    temporary: &Path,
+    (archive, with_invite): (bool, bool),
+    reply: &mut Reply,
+) -> Result<(), NodeError> {
     if archive {
-        reply.warnings.extend(write_comapeocat(&shown, now_ms(), &temporary).map_err(|e| NodeError::file(path, e))?);
+        reply.warnings.extend(write_comapeocat(shown, now_ms(), temporary).map_err(|e| NodeError::file(path, e))?);
     } else {
-        let mut shown = configuration_json(&shown);
+        let mut shown = configuration_json(shown);
         if with_invite {
             shown["invitation"] = json!(public_ticket(store)?);
             reply.warnings.push(show::OPEN_PROJECT.into());
         }
         let text = serde_json::to_string_pretty(&shown).map_err(|e| NodeError::file(path, e))?;
-        std::fs::write(&temporary, text + "\n").map_err(|e| NodeError::file(path, e))?;
+        std::fs::write(temporary, text + "\n").map_err(|e| NodeError::file(path, e))?;
     }
-    std::fs::rename(&temporary, path).map_err(|e| NodeError::file(path, e))?;
-    Ok(reply)
+    Ok(())
 }
 
 fn lint(store: &Store, file: Option<&str>) -> Answered {

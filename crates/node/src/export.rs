@@ -5,10 +5,11 @@ use crate::import::Told;
 use crate::reading::filter;
 use crate::request::{ExportRequest, Reply};
 use crate::{Node, NodeError};
-use cairn_formats::{About, ExportRow, FormatError, Survey, Written, create, write_format};
-use cairn_model::{DocId, Instant, Observation, Place};
+use cairn_formats::{About, ExportRow, FormatError, Kinds, Survey, Written, create, needs_survey, write_format};
+use cairn_model::{DocId, DocKey, Instant, Observation, Place, ValueRef};
 use cairn_store::{AsOf, Filter, Store, StoreError};
 use serde_json::json;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
@@ -74,6 +75,9 @@ fn ranged(seen: Observation, id: DocId, coarse: Option<Rounding>) -> ExportRow {
 }
 
 fn survey(store: &Store, filter: &Filter, as_of: Option<&AsOf>, coarse: Option<Rounding>) -> Result<Survey, NodeError> {
+    if as_of.is_none() && Store::takes_all(filter) {
+        return survey_all(store, coarse);
+    }
     let mut out = Survey::default();
     store.each_observation(filter, as_of, &mut |id, seen| {
         let row = ranged(seen, id, coarse);
@@ -89,6 +93,41 @@ fn survey(store: &Store, filter: &Filter, as_of: Option<&AsOf>, coarse: Option<R
         out.shapes |= row.seen.shape.is_some();
         Ok(())
     })?;
+    Ok(out)
+}
+
+/// The same of everything, by the keys alone.
+fn survey_all(store: &Store, coarse: Option<Rounding>) -> Result<Survey, NodeError> {
+    let mut out = Survey::default();
+    let mut rows = 0;
+    let mut keys: HashMap<String, Kinds> = HashMap::new();
+    store.each_key(&mut || rows += 1, &mut |key, value| {
+        if key == "where" {
+            out.shapes |= matches!(value, ValueRef::Bytes(_));
+            if let ValueRef::Text(geo) = value {
+                out.uncertainty |= geo.contains(";u=");
+                out.altitude |= geo.bytes().take_while(|b| *b != b';').filter(|b| *b == b',').count() > 1;
+            }
+            return;
+        }
+        if let Some(kinds) = keys.get_mut(key) {
+            return kinds.see(value);
+        }
+        let kinds = keys.entry(key.to_owned()).or_default();
+        kinds.see(value);
+    })?;
+    for (key, kinds) in keys {
+        match DocKey::decode(&key) {
+            DocKey::Field(field) => out.fields.entry(field).or_default().join(kinds),
+            // An option chosen is a text of its field, whatever stands there.
+            DocKey::Choice(field, _) => out.fields.entry(field).or_default().join(Kinds { text: true, ..Kinds::default() }),
+            _ => {}
+        }
+    }
+    if coarse.is_some() {
+        (out.altitude, out.uncertainty, out.shapes) = (false, true, false);
+    }
+    out.rows = rows;
     Ok(out)
 }
 
@@ -114,14 +153,16 @@ pub(crate) fn export(node: &Node, request: &ExportRequest, told: Told<'_>) -> Re
     let fault = |e: FormatError| NodeError::file(path, e);
     let format = write_format(path, request.write.format.as_deref()).map_err(fault)?;
     let coarse = request.round.as_deref().map(Rounding::parse).transpose()?;
-    let (about, filter, moment) = {
-        let store = node.store();
-        let moment = request.as_of.as_deref().map(|t| as_of(&store, t)).transpose()?;
-        (about(&store, request)?, filter(&store, &request.filter)?, moment)
+    // One look at the store for both walks: what came between them would have no column.
+    let store = node.store();
+    let moment = request.as_of.as_deref().map(|t| as_of(&store, t)).transpose()?;
+    let (about, filter) = (about(&store, request)?, filter(&store, &request.filter)?);
+    let survey = match needs_survey(format) {
+        true => survey(&store, &filter, moment.as_ref(), coarse)?,
+        false => Survey { rows: store.count()?, ..Survey::default() },
     };
-    let survey = survey(&node.store(), &filter, moment.as_ref(), coarse)?;
     let temporary = unfinished(path);
-    let done = write(node, request, format, (&filter, moment.as_ref(), coarse), &survey, &about, &temporary, told);
+    let done = write(&store, request, format, (&filter, moment.as_ref(), coarse), &survey, &about, &temporary, told);
     let written = match done.and_then(|w| std::fs::rename(&temporary, path).map(|()| w).map_err(|e| NodeError::file(path, e))) {
         Ok(written) => written,
         Err(e) => {
@@ -163,7 +204,7 @@ type Which<'a> = (&'a Filter, Option<&'a AsOf>, Option<Rounding>);
 /// The store reads on this thread while another one writes the file.
 #[allow(clippy::too_many_arguments)]
 fn write(
-    node: &Node,
+    store: &Store,
     request: &ExportRequest,
     format: &str,
     (filter, moment, coarse): Which<'_>,
@@ -187,7 +228,7 @@ fn write(
         let mut batch = Vec::with_capacity(TOGETHER);
         let mut rows = 0;
         let stopped = || StoreError::Source("the writer stopped".into());
-        let read = node.store().each_observation(filter, moment, &mut |id, seen| {
+        let read = store.each_observation(filter, moment, &mut |id, seen| {
             batch.push(ranged(seen, id, coarse));
             if batch.len() == TOGETHER {
                 rows += TOGETHER as u64;

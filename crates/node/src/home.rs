@@ -479,6 +479,8 @@ pub struct Node {
     pub(crate) relays_changed: tokio::sync::Notify,
     /// A job was given to the service, or taken away.
     pub(crate) jobs_changed: tokio::sync::Notify,
+    /// Names of jobs that run now.
+    pub(crate) running_jobs: Mutex<std::collections::BTreeSet<String>>,
     /// What jobs need of the machine.
     pub(crate) surroundings: Surroundings,
     folder: PathBuf,
@@ -519,6 +521,7 @@ impl Node {
             remotes_changed: tokio::sync::Notify::new(),
             relays_changed: tokio::sync::Notify::new(),
             jobs_changed: tokio::sync::Notify::new(),
+            running_jobs: Mutex::default(),
             surroundings: home.surroundings.clone(),
             folder,
             holder,

@@ -67,6 +67,8 @@ pub(crate) fn import(node: &Node, request: &ImportRequest, told: Told<'_>) -> Re
     let mode = mode(&request.mode)?;
     let dataset = dataset(request, mode)?;
     let mut options = request.read.clone();
+    // Of a row to delete nothing but its identifier matters.
+    options.keys_only = mode == ImportMode::Delete;
     options.single_column = mode == ImportMode::Delete && options.key.len() == 1 && !options.no_header;
     let store = node.store();
     let configuration = store.configuration();
@@ -78,6 +80,13 @@ pub(crate) fn import(node: &Node, request: &ImportRequest, told: Told<'_>) -> Re
         None => None,
     };
     if let Some(rejects) = request.rejects.as_deref().map(Path::new) {
+        let same = std::fs::canonicalize(rejects).is_ok_and(|r| std::fs::canonicalize(path).is_ok_and(|p| p == r));
+        if same {
+            return Err(NodeError::refused(
+                format!("{}: refused rows would be written over the table itself", path.display()),
+                "name another file",
+            ));
+        }
         // A file that cannot be written is told before anything is taken.
         std::fs::File::create(rejects).map_err(|e| NodeError::file(rejects, e))?;
     }
@@ -95,6 +104,8 @@ pub(crate) fn import(node: &Node, request: &ImportRequest, told: Told<'_>) -> Re
         dataset: dataset.clone(),
         repeated,
         repeats: Vec::new(),
+        held: HashMap::new(),
+        keys: HashSet::new(),
         contents: HashMap::new(),
         ordinal: 0,
         unknown_fields: Default::default(),
@@ -140,16 +151,25 @@ fn stream(
 ) -> Result<(ImportStats, Maker), NodeError> {
     let (sender, receiver) = sync_channel::<Vec<Result<ImportRow, String>>>(AHEAD);
     let name = path.display().to_string();
+    let before = stamp(path);
     std::thread::scope(|scope| {
         let reader = scope.spawn(move || {
             let (mut rows, mut maker) = (rows, maker);
             loop {
-                let mut batch = Vec::with_capacity(TOGETHER);
+                let mut batch: Vec<Result<(ImportRow, Option<ImportRow>), String>> = Vec::with_capacity(TOGETHER);
                 for row in rows.by_ref().take(TOGETHER) {
                     batch.push(row.map(|row| maker.row(row)).map_err(|e| format!("{name}: {e}")));
                 }
-                // Whoever stopped reading has a reason of its own to tell.
-                if batch.is_empty() || sender.send(batch).is_err() {
+                if batch.is_empty() {
+                    if stamp(path) != before {
+                        let changed = Err(format!("{name}: it changed while it was read"));
+                        // Whoever stopped reading has a reason of its own to tell.
+                        sender.send(vec![changed]).ok();
+                    }
+                    return maker;
+                }
+                let batch = batch.into_iter().flat_map(both).collect();
+                if sender.send(batch).is_err() {
                     return maker;
                 }
             }
@@ -168,6 +188,20 @@ fn stream(
         let maker = reader.join().map_err(|_| NodeError::Store { message: "the reader of the file ended".into() })?;
         Ok((done.map_err(NodeError::from)?, maker))
     })
+}
+
+/// Size and time of a file: a table that is written while it is read is neither the old nor the new one.
+fn stamp(path: &Path) -> Option<(u64, std::time::SystemTime)> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.len(), meta.modified().ok()?))
+}
+
+fn both(row: Result<(ImportRow, Option<ImportRow>), String>) -> Vec<Result<ImportRow, String>> {
+    match row {
+        Ok((row, None)) => vec![Ok(row)],
+        Ok((row, Some(held))) => vec![Ok(row), Ok(held)],
+        Err(e) => vec![Err(e)],
+    }
 }
 
 struct Source {
@@ -229,6 +263,9 @@ struct Maker {
     dataset: Option<Dataset>,
     repeated: HashMap<DocId, u64>,
     repeats: Vec<(u64, String)>,
+    /// The latest good row of each identifier that stands again, in case that one is refused.
+    held: HashMap<DocId, ImportRow>,
+    keys: HashSet<String>,
     /// How often each content came, where rows have no identifier.
     contents: HashMap<DocId, u64>,
     ordinal: u64,
@@ -236,7 +273,34 @@ struct Maker {
 }
 
 impl Maker {
-    fn row(&mut self, row: Result<Row, RowFault>) -> ImportRow {
+    /// What to do with a row; and with an earlier one of the same identifier, if this last one is refused.
+    fn row(&mut self, row: Result<Row, RowFault>) -> (ImportRow, Option<ImportRow>) {
+        let line = row.as_ref().map_or_else(|f| f.line, |r| r.line);
+        let keys = row.as_ref().map_or_else(|f| f.keys.clone(), |r| r.keys.clone());
+        let made = self.one(row);
+        if self.repeated.is_empty() {
+            return (made, None);
+        }
+        let keyed = self.dataset.as_ref().filter(|d| !d.key.is_empty());
+        let Some((id, last)) = keyed.and_then(|d| identity(&self.project, d, &keys)).and_then(|id| Some((id, *self.repeated.get(&id)?)))
+        else {
+            return (made, None);
+        };
+        if self.ordinal == last {
+            let earlier = self.held.remove(&id);
+            return if made.act.is_err() { (made, earlier) } else { (made, None) };
+        }
+        if made.act.is_err() {
+            return (made, None);
+        }
+        if self.repeats.len() < LISTED {
+            self.repeats.push((line, keys.iter().flatten().cloned().collect::<Vec<_>>().join(", ")));
+        }
+        self.held.insert(id, made);
+        (ImportRow { line, act: Ok(RowAct::Repeated) }, None)
+    }
+
+    fn one(&mut self, row: Result<Row, RowFault>) -> ImportRow {
         self.ordinal += 1;
         match row {
             Ok(row) => {
@@ -284,12 +348,6 @@ impl Maker {
             self.wanted(&row).map_err(|(column, reason)| RowRefusal { column, reason, id: known, ..RowRefusal::default() })?
         };
         let id = self.id(&row, &wanted)?;
-        if self.repeated.get(&id).is_some_and(|last| *last > self.ordinal) {
-            if self.repeats.len() < LISTED {
-                self.repeats.push((row.line, row.keys.iter().flatten().cloned().collect::<Vec<_>>().join(", ")));
-            }
-            return Ok(RowAct::Repeated);
-        }
         if self.mode == ImportMode::Delete || row.delete {
             return Ok(RowAct::Delete(id));
         }
@@ -332,7 +390,24 @@ impl Maker {
         for (name, cell) in &row.fields {
             self.field(name, cell, shown, &mut wanted).map_err(|reason| (Some(name.to_string()), reason))?;
         }
+        self.keep_last(&mut wanted);
         Ok((wanted, if_new))
+    }
+
+    /// Of two columns for one field the last counts: a change must not contradict itself.
+    fn keep_last(&mut self, wanted: &mut Wanted) {
+        self.keys.clear();
+        let twice = wanted.iter().any(|(key, _)| !self.keys.insert(key.clone()));
+        if twice {
+            self.keys.clear();
+            let mut n = wanted.len();
+            while n > 0 {
+                n -= 1;
+                if !self.keys.insert(wanted[n].0.clone()) {
+                    wanted.remove(n);
+                }
+            }
+        }
     }
 
     fn field(&mut self, name: &Arc<str>, cell: &Cell, shown: Option<&Configuration>, wanted: &mut Wanted) -> Result<(), String> {
@@ -358,12 +433,14 @@ impl Maker {
             }
             (Some(kind), cell) => {
                 let text = cell.text();
-                let value = kind.parse(&text).or_else(|e| match kind {
-                    FieldType::Decimal | FieldType::Integer => {
-                        number(&text, self.decimal).and_then(|n| kind.parse(&n.to_string()).ok()).ok_or(e)
-                    }
-                    _ => Err(e),
-                });
+                let numeric = matches!(kind, FieldType::Decimal | FieldType::Integer) && matches!(cell, Cell::Text(_));
+                let as_number = || number(&text, self.decimal).and_then(|n| kind.parse(&n.to_string()).ok());
+                let value = match (numeric, self.decimal) {
+                    // A sign that was told counts before what the text looks like.
+                    (true, Some(_)) => as_number().ok_or_else(|| kind.parse(&text)).or_else(|e| e),
+                    (true, None) => kind.parse(&text).or_else(|e| as_number().ok_or(e)),
+                    (false, _) => kind.parse(&text),
+                };
                 wanted.push((plan.key.clone(), Some(value.map_err(|e| e.to_string())?)));
             }
             (None, Cell::Text(text)) => wanted.push((plan.key.clone(), Some(Value::Text(text.clone())))),
@@ -454,6 +531,9 @@ fn reply(stats: &ImportStats, request: &ImportRequest, maker: &Maker) -> Reply {
             stats.withheld
         ));
     }
+    if (stats.rejected.len() as u64) < stats.rejected_count {
+        warnings.push(format!("only the first {} refused rows are told one by one", stats.rejected.len()));
+    }
     if stats.repeated > 0 {
         warnings.push(format!("{} rows have an identifier that stands again further down: the last one counts", stats.repeated));
     }
@@ -475,27 +555,27 @@ fn change(c: &cairn_store::RowChange) -> serde_json::Value {
 /// three begin with a colon: the file can be repaired and imported as it is.
 fn write_rejects(to: &Path, from: &Path, options: &ReadOptions, stats: &ImportStats) -> Result<(), NodeError> {
     let fault = |e: &dyn std::fmt::Display| NodeError::file(to, e);
-    let by_line: BTreeMap<u64, &RowRefusal> = stats.rejected.iter().map(|r| (r.line, r)).collect();
-    let mut raw: BTreeMap<u64, Vec<String>> = BTreeMap::new();
-    let mut names = Vec::new();
-    if !by_line.is_empty() {
-        let mut rows = open_rows(from, options, &Arc::new(AtomicU64::new(0))).map_err(broken(from))?;
-        while let Some(row) = rows.next() {
-            let row = row.map_err(broken(from))?;
-            let line = row.map_or_else(|f| f.line, |r| r.line);
-            if let (true, Some((columns, cells))) = (by_line.contains_key(&line), rows.raw()) {
-                names = columns;
-                raw.insert(line, cells);
-            }
-        }
-    }
+    let mut left: BTreeMap<u64, &RowRefusal> = stats.rejected.iter().map(|r| (r.line, r)).collect();
     let mut out = csv::WriterBuilder::new().flexible(true).from_path(to).map_err(|e| fault(&e))?;
-    let header = [":line", ":column", ":reason"].map(str::to_owned).into_iter().chain(names.iter().cloned());
-    out.write_record(header).map_err(|e| fault(&e))?;
-    for r in &stats.rejected {
-        let told = [r.line.to_string(), r.column.clone().unwrap_or_default(), r.reason.clone()];
-        let cells = raw.get(&r.line).cloned().unwrap_or_else(|| vec![String::new(); names.len()]);
-        out.write_record(told.into_iter().chain(cells)).map_err(|e| fault(&e))?;
+    let own = [":line", ":column", ":reason"].map(str::to_owned);
+    let told = |r: &RowRefusal| [r.line.to_string(), r.column.clone().unwrap_or_default(), r.reason.clone()];
+    let mut headed = false;
+    let mut rows = if left.is_empty() { None } else { Some(open_rows(from, options, &Arc::new(AtomicU64::new(0))).map_err(broken(from))?) };
+    while let Some((rows, row)) = rows.as_mut().and_then(|rows| rows.next().map(|row| (rows, row))) {
+        let line = row.map_err(broken(from))?.map_or_else(|f| f.line, |r| r.line);
+        let Some((refusal, (names, cells))) = left.get(&line).copied().zip(rows.raw()) else { continue };
+        if !std::mem::replace(&mut headed, true) {
+            out.write_record(own.iter().cloned().chain(names)).map_err(|e| fault(&e))?;
+        }
+        left.remove(&line);
+        out.write_record(told(refusal).into_iter().chain(cells)).map_err(|e| fault(&e))?;
+    }
+    if !headed {
+        out.write_record(&own).map_err(|e| fault(&e))?;
+    }
+    // Formats without lines tell the number and the reason.
+    for refusal in left.values() {
+        out.write_record(told(refusal)).map_err(|e| fault(&e))?;
     }
     out.flush().map_err(|e| fault(&e))
 }

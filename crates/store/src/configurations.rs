@@ -3,7 +3,7 @@
 use crate::docs::{ChangeRef, DocRow, read_change, rebuild};
 use crate::local::write_change;
 use crate::{Store, StoreError};
-use cairn_model::{Change, ChangeHash, Configuration, ConfigurationVersion, DeviceId, DocId, DocKind, Value};
+use cairn_model::{Change, ChangeHash, Configuration, ConfigurationVersion, DeviceId, DocId, DocKind, FieldType, Value};
 use std::collections::BTreeSet;
 
 /// Keys and bytes of one change: a configuration with many drawings is written in several.
@@ -34,8 +34,15 @@ impl Store {
         let shown = |key: &str| row.as_ref().and_then(|r| r.state.get(key)).cloned();
         let mut edits: Vec<(String, Option<Value>)> =
             wanted.iter().filter(|(k, v)| shown(k).as_ref() != Some(v)).map(|(k, v)| (k.clone(), Some(v.clone()))).collect();
-        // What a newer version of this program wrote beside is not ours to remove.
-        let ours = |key: &str| ["name", "version"].contains(&key) || ["c.", "v.", "i.", "t.", "order."].iter().any(|p| key.starts_with(p));
+        // What a newer version of this program wrote is not ours to change: parts it added, and fields of types it added.
+        let typed = |key: &str| match key.strip_prefix("v.").and_then(|rest| rest.split_once('.')) {
+            Some((id, _)) => shown(&format!("v.{id}.type"))
+                .and_then(|word| word.as_text().map(|w| FieldType::from_word(w, Vec::new()).is_some()))
+                .unwrap_or(true),
+            None => true,
+        };
+        let ours = |key: &str| Configuration::knows_key(key) && typed(key);
+        edits.retain(|(key, _)| typed(key));
         let gone = row.iter().flat_map(|r| r.state.keys()).map(|(k, _)| k).filter(|k| ours(k) && !wanted.contains_key(*k));
         edits.extend(gone.map(|k| (k.to_owned(), None)));
         // Drawings and texts first: a category never comes before its icon.

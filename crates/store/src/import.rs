@@ -1,11 +1,12 @@
 //! Rows of a table as one unit: what each mode does with a row, and what it does with observations that have none.
 
 use crate::docs::{DocRow, doc_key, take};
+use crate::glimpse::Glimpse;
 use crate::local::{cut, cut_unit, may_edit, write_taken};
 use crate::mem::{Ctx, Mem};
 use crate::tables::{Tables, from_bytes};
 use crate::{Store, StoreError};
-use cairn_model::{Dataset, DocId, DocKey, DocKind, DocState, UnitId, Value, check_sizes};
+use cairn_model::{Dataset, DocId, DocKey, DocKind, DocState, UnitId, Value, check_sizes, limits};
 use redb::ReadableTable;
 use std::collections::HashSet;
 
@@ -183,6 +184,14 @@ fn is_deleted(state: &DocState) -> bool {
     state.get("deleted") == Some(&Value::Bool(true))
 }
 
+fn value_size(value: Option<&Value>) -> usize {
+    match value {
+        Some(Value::Text(t)) => t.len() + 8,
+        Some(Value::Bytes(b)) => b.len() + 8,
+        _ => 16,
+    }
+}
+
 /// One import on its way.
 struct Run<'a> {
     plan: &'a ImportPlan,
@@ -270,6 +279,15 @@ impl<'a> Run<'a> {
         if let Err(e) = check_sizes(&wanted) {
             return refused(e.to_string());
         }
+        let size: usize = wanted.iter().map(|(k, v)| k.len() + value_size(v.as_ref())).sum();
+        if wanted.len() > limits::OPS_PER_CHANGE - 8 || size > limits::CHANGE_BYTES - (64 << 10) {
+            return refused(format!(
+                "the row has {} cells and {size} bytes; at most {} and {} fit one change",
+                wanted.len(),
+                limits::OPS_PER_CHANGE - 8,
+                limits::CHANGE_BYTES
+            ));
+        }
         if let Some(raw) = &self.raw {
             wanted.push((self.dataset_key.clone(), Some(Value::from(raw.as_str()))));
             wanted.push((self.deleted_key.clone(), None));
@@ -278,15 +296,22 @@ impl<'a> Run<'a> {
         let mut was_deleted = false;
         if let Some(number) = number {
             let bytes = t.docs.get(number)?.ok_or(StoreError::Damaged("document"))?;
-            let row: DocRow = from_bytes(bytes.value(), "document")?;
-            drop(bytes);
+            let there = bytes.value().len();
+            let shown = Glimpse::of(bytes.value())?;
+            if there + size > limits::DOCUMENT_BYTES {
+                return refused(format!(
+                    "the observation would have {} bytes; at most {} are allowed",
+                    there + size,
+                    limits::DOCUMENT_BYTES
+                ));
+            }
             if self.plan.mode == ImportMode::Replace {
                 self.seen.insert(number);
             }
-            was_deleted = is_deleted(&row.state);
+            was_deleted = shown.is_deleted();
             // A cell that says what is shown changes nothing, also where others wrote something else beside it.
-            wanted.retain(|(key, value)| row.state.get(key) != value.as_ref());
-            if wanted.is_empty() && !row.state.is_empty() {
+            wanted.retain(|(key, value)| shown.get(key) != value.as_ref().map(Value::borrowed));
+            if wanted.is_empty() && !shown.is_empty() {
                 self.stats.unchanged += 1;
                 return Ok(None);
             }
@@ -393,10 +418,11 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        if self.taken == 0 && !gone.is_empty() && !self.plan.allow_empty {
+        let none_good = self.taken == 0 && self.stats.rejected_count > 0;
+        if self.taken == 0 && !none_good && !gone.is_empty() && !self.plan.allow_empty {
             return Err(StoreError::EmptyReplace { dataset: dataset.name.clone(), rows: gone.len() as u64 });
         }
-        if self.unnamed > 0 {
+        if self.unnamed > 0 || none_good {
             self.stats.withheld = gone.len() as u64;
             return Ok(());
         }

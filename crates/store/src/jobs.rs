@@ -12,6 +12,8 @@ const RUNS_KEPT: u64 = 10_000;
 struct JobRow {
     file: String,
     since_ms: i64,
+    /// When it began last.
+    began_ms: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -21,10 +23,23 @@ struct RunRow {
     told: String,
 }
 
+/// A job that the service runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstalledJob {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub file: String,
+    /// Since when it is installed, milliseconds.
+    pub since_ms: i64,
+    /// When it began last.
+    pub began_ms: Option<i64>,
+}
+
 impl Store {
     /// Remembers a job's file, from now on.
     pub fn keep_job(&mut self, name: &str, file: &str, now_ms: i64) -> Result<(), StoreError> {
-        let row = JobRow { file: file.to_owned(), since_ms: now_ms };
+        let row = JobRow { file: file.to_owned(), since_ms: now_ms, began_ms: None };
         self.write(|t, _, _| {
             t.jobs.insert(name, &to_bytes(&row)[..])?;
             Ok(())
@@ -36,13 +51,13 @@ impl Store {
         self.write(|t, _, _| Ok(t.jobs.remove(name)?.is_some()))
     }
 
-    /// Name, file, and since when (milliseconds).
-    pub fn jobs(&self) -> Result<Vec<(String, String, i64)>, StoreError> {
+    /// Name, file, since when, and when it began last (milliseconds).
+    pub fn jobs(&self) -> Result<Vec<InstalledJob>, StoreError> {
         let mut out = Vec::new();
         for row in self.view()?.jobs.iter()? {
             let (name, bytes) = row?;
             let row: JobRow = from_bytes(bytes.value(), "job")?;
-            out.push((name.value().to_owned(), row.file, row.since_ms));
+            out.push(InstalledJob { name: name.value().to_owned(), file: row.file, since_ms: row.since_ms, began_ms: row.began_ms });
         }
         Ok(out)
     }
@@ -53,6 +68,10 @@ impl Store {
         self.write(|t, _, _| {
             let next = t.runs.last()?.map_or(0, |(n, _)| n.value() + 1);
             t.runs.insert(next, &to_bytes(&row)[..])?;
+            let installed = t.jobs.get(job)?.map(|b| from_bytes::<JobRow>(b.value(), "job")).transpose()?;
+            if let Some(installed) = installed {
+                t.jobs.insert(job, &to_bytes(&JobRow { began_ms: Some(began_ms), ..installed })[..])?;
+            }
             if next >= RUNS_KEPT {
                 t.runs.remove(next - RUNS_KEPT)?;
             }
@@ -73,16 +92,5 @@ impl Store {
             }
         }
         Ok(out)
-    }
-
-    /// When a job began last, milliseconds.
-    pub fn last_run(&self, job: &str) -> Result<Option<i64>, StoreError> {
-        for row in self.view()?.runs.iter()?.rev() {
-            let row: RunRow = from_bytes(row?.1.value(), "run")?;
-            if row.job == job {
-                return Ok(Some(row.began_ms));
-            }
-        }
-        Ok(None)
     }
 }

@@ -345,9 +345,32 @@ fn migrate(db: &Database, keys: &DeviceKeys, entropy: &mut dyn Entropy) -> Resul
             crate::control::save_ring(&mut t, keys, entropy, &ring)?;
             t.meta.insert("fixed", &to_bytes(&Fixed { discovery: [0; 32], epochs: Vec::new(), ..fixed })[..])?;
         }
+        index_datasets(&mut t)?;
         t.meta.insert("format", &STORE_FORMAT.to_le_bytes()[..])?;
     }
     tx.commit()?;
+    Ok(())
+}
+
+/// Rows of tables that came from devices with a newer version than this one was.
+fn index_datasets(t: &mut Tables<'_>) -> Result<(), StoreError> {
+    let mut found = Vec::new();
+    for row in t.docs.iter()? {
+        let (number, bytes) = row?;
+        let row: crate::docs::DocRow = from_bytes(bytes.value(), "document")?;
+        if row.kind == DocKind::Observation
+            && let Some(dataset) = cairn_model::Observation::read(&row.state).dataset
+        {
+            found.push((number.value(), dataset.encode()));
+        }
+    }
+    let mut numbers = BTreeMap::new();
+    for (document, dataset) in found {
+        let next = numbers.len() as u32;
+        let set = *numbers.entry(dataset.clone()).or_insert(next);
+        t.datasets.insert(dataset.as_str(), set)?;
+        t.by_dataset.insert(crate::docs::dataset_key(set, document), ())?;
+    }
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! Listing: from indexes, newest first, alike on all devices. Never loads a document; rows hold the merged state.
 
 use crate::docs::{DocRow, DocView, time_key};
+use crate::glimpse::Glimpse;
 use crate::moments::AsOf;
 use crate::tables::{View, from_bytes};
 use crate::{Store, StoreError};
-use cairn_model::{DocId, DocKind, Observation, Place};
+use cairn_model::{DocId, DocKind, Observation, Place, ValueRef};
 use redb::ReadableTable;
 
 /// West, south, east, north in degrees; west may be greater than east (across the date line).
@@ -69,7 +70,8 @@ impl Store {
     pub fn list(&self, filter: &Filter) -> Result<Listing, StoreError> {
         let v = self.view()?;
         let keys = self.candidates(&v, filter)?;
-        let check_rows = filter.bbox.is_some() || !filter.fields.is_empty() || (filter.dataset.is_some() && filter.category.is_some());
+        let both = filter.category.is_some() && filter.dataset.is_some();
+        let check_rows = filter.bbox.is_some() || !filter.fields.is_empty() || both || filter.only.is_some();
         let limit = if filter.limit == 0 { usize::MAX } else { filter.limit };
         let mut out = Listing { observations: Vec::new(), count: 0 };
         for key in keys {
@@ -118,21 +120,48 @@ impl Store {
         for key in self.candidates(&v, if as_of.is_some() { &everything } else { filter })? {
             let number = u32::from_be_bytes([key[16], key[17], key[18], key[19]]);
             let bytes = v.docs.get(number)?.ok_or(StoreError::Damaged("document"))?;
-            let mut row: DocRow = from_bytes(bytes.value(), "document")?;
-            if let Some(moment) = as_of {
-                row.state = self.state_at(&v, &row, moment)?;
-                if row.state.is_empty() {
-                    continue;
+            let (id, seen) = match as_of {
+                None => {
+                    let glimpse = Glimpse::of(bytes.value())?;
+                    (glimpse.id(), glimpse.observation())
                 }
-            }
-            let seen = Observation::read(&row.state);
-            let fits = as_of.is_none() || (within(filter, &seen) && (filter.deleted || !seen.deleted));
+                Some(moment) => {
+                    let row: DocRow = from_bytes(bytes.value(), "document")?;
+                    let state = self.state_at(&v, &row, moment)?;
+                    if state.is_empty() {
+                        continue;
+                    }
+                    (row.id, Observation::read(&state))
+                }
+            };
+            let brought = filter.only.as_ref().is_none_or(|ids| ids.contains(&id));
+            let fits = as_of.is_none() || (brought && within(filter, &seen) && (filter.deleted || !seen.deleted));
             if fits && matches_seen(filter, &seen) {
                 count += 1;
-                visit(row.id, seen)?;
+                visit(id, seen)?;
             }
         }
         Ok(count)
+    }
+
+    /// `true` if a filter takes every observation that is not deleted.
+    pub fn takes_all(filter: &Filter) -> bool {
+        *filter == Filter { limit: filter.limit, ..Filter::default() }
+    }
+
+    /// Every key with its shown value of every observation that is not deleted, in the order in which they lie on the disk; `row` is called
+    /// before each. Several times as fast as [`Store::each_observation`].
+    pub fn each_key(&self, row: &mut dyn FnMut(), see: &mut dyn FnMut(&str, ValueRef<'_>)) -> Result<(), StoreError> {
+        let v = self.view()?;
+        for entry in v.docs.iter()? {
+            let (_, bytes) = entry?;
+            let glimpse = Glimpse::of(bytes.value())?;
+            if glimpse.kind() == DocKind::Observation && !glimpse.is_empty() && !glimpse.is_deleted() {
+                row();
+                glimpse.each(see);
+            }
+        }
+        Ok(())
     }
 
     /// Ids that begin with `prefix` (hex digits).
@@ -339,22 +368,23 @@ fn morton(x: u32, y: u32) -> u64 {
 }
 
 fn matches(filter: &Filter, row: &DocRow) -> bool {
-    if filter.bbox.is_none() && filter.fields.is_empty() && filter.category.is_none() {
+    if filter.bbox.is_none() && filter.fields.is_empty() && filter.category.is_none() && filter.dataset.is_none() {
         return true;
     }
     matches_seen(filter, &Observation::read(&row.state))
 }
 
-/// Times, data set and ids, which candidates are chosen by where no moment is asked for.
+/// Times, which candidates are chosen by where no moment is asked for.
 fn within(filter: &Filter, seen: &Observation) -> bool {
     let at = seen.unix_ms();
     let since = filter.since.is_none_or(|s| at.is_some_and(|at| at >= s));
     let until = filter.until.is_none_or(|u| at.is_some_and(|at| at <= u));
-    since && until && filter.dataset.as_ref().is_none_or(|d| seen.dataset.as_ref().is_some_and(|s| s.name == *d))
+    since && until
 }
 
 fn matches_seen(filter: &Filter, seen: &Observation) -> bool {
     let category = filter.category.as_ref().is_none_or(|c| *c == seen.category);
     let place = filter.bbox.as_ref().is_none_or(|b| seen.place.is_some_and(|p| b.contains(&p)));
-    category && place && filter.fields.iter().all(|(f, wanted)| seen.fields.get(f).is_some_and(|v| v.matches(wanted)))
+    let dataset = filter.dataset.as_ref().is_none_or(|d| seen.dataset.as_ref().is_some_and(|s| s.name == *d));
+    category && place && dataset && filter.fields.iter().all(|(f, wanted)| seen.fields.get(f).is_some_and(|v| v.matches(wanted)))
 }

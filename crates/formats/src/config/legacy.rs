@@ -169,7 +169,10 @@ fn icons(archive: &mut Archive, out: &Configuration, notes: &mut Vec<String>) ->
         }
         variants.sort_by_key(|(pixels, _)| std::cmp::Reverse(*pixels));
         for (pixels, name) in variants {
-            let bytes = archive.read(&name, ICON_BYTES)?;
+            let Ok(bytes) = archive.read(&name, ICON_BYTES) else {
+                notes.push(format!("{name} does not unpack, or has more than 10 MB, and was left out"));
+                continue;
+            };
             let drawn = if name.ends_with(".svg") { svg::sanitise(&String::from_utf8_lossy(&bytes)) } else { svg::of_png(&bytes, pixels) };
             if let Some(drawn) = drawn {
                 icons.insert(id, drawn);

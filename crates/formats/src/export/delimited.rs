@@ -34,7 +34,8 @@ impl Delimited {
         }
         header.extend(["time".to_owned(), "note".to_owned()]);
         header.extend(survey.shapes.then(|| "wkt".to_owned()));
-        header.extend(fields.iter().map(|f| column_name(f)));
+        let guarded = |name: String| if !options.raw && name.starts_with(['=', '+', '-', '@']) { format!("'{name}") } else { name };
+        header.extend(fields.iter().map(|f| guarded(column_name(f))));
         out.write_record(&header).map_err(io)?;
         let survey = Survey { fields: Default::default(), ..survey.clone() };
         Ok(Self { out, fields, survey, guard: !options.raw, written: Written::default(), cell: String::new() })

@@ -10,7 +10,7 @@ mod shapefile;
 mod xlsx;
 
 use crate::FormatError;
-use cairn_model::{DocId, FieldValue, Observation, Shape, Value};
+use cairn_model::{DocId, FieldValue, Observation, Shape, Value, ValueRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -45,6 +45,24 @@ impl Kinds {
             FieldValue::One(Value::Bool(_)) => self.bool = true,
             _ => self.text = true,
         }
+    }
+
+    /// Adds a value where it lies.
+    pub fn see(&mut self, value: ValueRef<'_>) {
+        match value {
+            ValueRef::Integer(_) => self.integer = true,
+            ValueRef::Decimal(_) => self.decimal = true,
+            ValueRef::Bool(_) => self.bool = true,
+            _ => self.text = true,
+        }
+    }
+
+    /// Adds what others saw.
+    pub fn join(&mut self, other: Kinds) {
+        self.integer |= other.integer;
+        self.decimal |= other.decimal;
+        self.bool |= other.bool;
+        self.text |= other.text;
     }
 
     /// The one type that all values fit, for formats with typed columns.
@@ -160,6 +178,11 @@ pub fn write_format(path: &Path, told: Option<&str>) -> Result<&'static str, For
     found
         .map(|(w, _)| *w)
         .ok_or_else(|| FormatError::Options(format!("the ending of `{name}` tells no format; name one with `--format`: {}", words())))
+}
+
+/// `true` for formats whose beginning depends on all rows: those with columns.
+pub fn needs_survey(format: &str) -> bool {
+    !matches!(format, "geojson" | "geojson-seq" | "gpx" | "kml" | "kmz")
 }
 
 /// Begins a file.

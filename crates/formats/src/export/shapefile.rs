@@ -138,7 +138,7 @@ impl RowWriter for ShapeFile {
         let long = |lines: Vec<Vec<Coord>>| lines.into_iter().filter(|l| l.len() > 1).map(|l| points(&l)).collect::<Vec<_>>();
         let rings = |areas: Vec<Vec<Vec<Coord>>>| {
             let ring = |(n, r): (usize, &Vec<Coord>)| if n == 0 { PolygonRing::Outer(points(r)) } else { PolygonRing::Inner(points(r)) };
-            areas.iter().flat_map(|a| a.iter().enumerate().map(ring).collect::<Vec<_>>()).collect::<Vec<_>>()
+            areas.iter().flat_map(|a| a.iter().filter(|r| !r.is_empty()).enumerate().map(ring).collect::<Vec<_>>()).collect::<Vec<_>>()
         };
         let done = match shape_of(row) {
             Some(Shape::Point(c)) => self.sink(0)?.write_shape_and_record(&Point::new(c.lon, c.lat), &record),

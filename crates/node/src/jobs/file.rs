@@ -156,7 +156,11 @@ impl Job {
         let fault = |e: &dyn std::fmt::Display| NodeError::file(path, e);
         let mut text = String::new();
         std::fs::File::open(path).map_err(|e| fault(&e))?.take(FILE_BYTES).read_to_string(&mut text).map_err(|e| fault(&e))?;
-        let mut job: Job = toml::from_str(&text).map_err(|e| fault(&e))?;
+        let mut job: Job = toml::from_str(&text).map_err(|e| {
+            // Without the line itself: somebody may have written a secret into it.
+            let line = e.span().map_or(1, |s| 1 + text[..s.start.min(text.len())].matches('\n').count());
+            fault(&format!("line {line}: {}", e.message()))
+        })?;
         if job.name.is_empty() {
             job.name = path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         }
@@ -171,6 +175,9 @@ impl Job {
         if let Some(schedule) = &self.schedule {
             Schedule::parse(schedule)?;
         }
+        if let Some(zone) = &self.zone {
+            cairn_formats::zone(zone).map_err(|e| e.to_string())?;
+        }
         for text in [&self.retry_after, &self.settle].into_iter().flatten() {
             super::schedule::duration(text)?;
         }
@@ -180,6 +187,12 @@ impl Job {
             }
         }
         Ok(())
+    }
+
+    /// Files that a run of it writes.
+    pub(crate) fn writes(&self, beside: &Path) -> Vec<PathBuf> {
+        let exports = self.then.iter().filter_map(|s| if let Step::Export(e) = s { Some(&e.file) } else { None });
+        self.rejects.iter().chain(exports).map(|f| resolve(f, beside)).collect()
     }
 
     pub(crate) fn pause(&self) -> Duration {
@@ -242,6 +255,9 @@ impl SodaStep {
         let id = self.id.len() == 9 && self.id.as_bytes()[4] == b'-' && self.id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if !id {
             return Err(format!("`{}` is no data set of SODA: as abcd-1234", self.id));
+        }
+        if self.domain.contains('@') {
+            return Err("a secret does not belong into a job's file: write `user` and where the password is".into());
         }
         if !matches!(self.method.as_str(), "upsert" | "append" | "replace" | "delete") {
             return Err(format!("`{}` is no method: upsert, append, replace, delete", self.method));

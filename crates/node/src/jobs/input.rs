@@ -16,16 +16,8 @@ pub(crate) struct Input {
     pub path: PathBuf,
     /// What the job called it.
     pub called: String,
-    fetched: Option<PathBuf>,
-}
-
-impl Drop for Input {
-    fn drop(&mut self) {
-        if let Some(path) = &self.fetched {
-            // What cannot be removed is in the project's own folder, and is written over next time.
-            std::fs::remove_file(path).ok();
-        }
-    }
+    /// Removed when this is dropped.
+    _fetched: Option<tempfile::NamedTempFile>,
 }
 
 /// Waits for the input as the job says. Nothing has been changed when it gives up.
@@ -37,7 +29,7 @@ pub(crate) async fn input(node: &Arc<Node>, job: &Job, wanted: &str, beside: &Pa
             tokio::time::sleep(job.pause()).await;
         }
         let found = if wanted.starts_with("https://") || wanted.starts_with("http://") {
-            fetch(node, job, wanted).await
+            fetch(node, wanted).await
         } else {
             settled(job, wanted, beside).await
         };
@@ -52,29 +44,37 @@ pub(crate) async fn input(node: &Arc<Node>, job: &Job, wanted: &str, beside: &Pa
 }
 
 /// The newest file of a pattern, or the one file.
-fn newest(wanted: &str, beside: &Path) -> Result<PathBuf, NodeError> {
+fn newest(job: &Job, wanted: &str, beside: &Path) -> Result<PathBuf, NodeError> {
     let full = resolve(wanted, beside);
     if !wanted.contains(['*', '?', '[']) {
         return Ok(full);
     }
-    let pattern = full.display().to_string();
+    // Only what the job says is a pattern, not the folder it lies in.
+    let pattern = if Path::new(wanted).is_absolute() {
+        wanted.to_owned()
+    } else {
+        format!("{}/{wanted}", glob::Pattern::escape(&beside.parent().unwrap_or(Path::new("/")).display().to_string()))
+    };
+    let own = job.writes(beside);
     let found = glob::glob(&pattern).map_err(|e| NodeError::input(format!("`{wanted}`: {e}")))?;
     let age = |p: &PathBuf| std::fs::metadata(p).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-    let files = found.flatten().filter(|p| p.is_file());
+    let hidden = |p: &PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+    // What the job writes itself is not its input.
+    let files = found.flatten().filter(|p| p.is_file() && !hidden(p) && !own.contains(p));
     // Of two from the same moment the name decides.
     files.max_by_key(|p| (age(p), p.clone())).ok_or_else(|| NodeError::input(format!("no file fits `{wanted}`")))
 }
 
 /// The file as it is now, without waiting.
-pub(crate) fn look(wanted: &str, beside: &Path) -> Result<PathBuf, NodeError> {
-    let path = newest(wanted, beside)?;
+pub(crate) fn look(job: &Job, wanted: &str, beside: &Path) -> Result<PathBuf, NodeError> {
+    let path = newest(job, wanted, beside)?;
     std::fs::metadata(&path).map_err(|e| NodeError::file(&path, e))?;
     Ok(path)
 }
 
 /// A file whose size and time stay as they are for a while.
 async fn settled(job: &Job, wanted: &str, beside: &Path) -> Result<Input, NodeError> {
-    let path = newest(wanted, beside)?;
+    let path = newest(job, wanted, beside)?;
     let look = || -> Result<(u64, SystemTime), NodeError> {
         let meta = std::fs::metadata(&path).map_err(|e| NodeError::file(&path, e))?;
         Ok((meta.len(), meta.modified().map_err(|e| NodeError::file(&path, e))?))
@@ -84,22 +84,26 @@ async fn settled(job: &Job, wanted: &str, beside: &Path) -> Result<Input, NodeEr
     if look()? != before {
         return Err(NodeError::file(&path, "it is still being written"));
     }
-    Ok(Input { path, called: wanted.to_owned(), fetched: None })
+    Ok(Input { path, called: wanted.to_owned(), _fetched: None })
 }
 
-async fn fetch(node: &Arc<Node>, job: &Job, address: &str) -> Result<Input, NodeError> {
+async fn fetch(node: &Arc<Node>, address: &str) -> Result<Input, NodeError> {
     use tokio::io::AsyncWriteExt;
     let fault = |e: &dyn std::fmt::Display| NodeError::input(format!("{}: {e}", without_secrets(address)));
     let url = super::soda::https_or_here(address).map_err(|e| fault(&e))?;
-    let client = cairn_relay::web_client(&node.network).map_err(|e| fault(&e))?;
+    let client = cairn_relay::web_client(&node.network, true).map_err(|e| fault(&e))?;
     let mut response = client.get(url.clone()).send().await.map_err(|e| fault(&e.without_url()))?;
     if !response.status().is_success() {
         return Err(fault(&format!("the answer is {}", response.status())));
     }
     let ending = Path::new(url.path()).extension().map(|e| e.to_string_lossy().into_owned());
-    let name: String = job.name.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
-    let path = node.folder().join(format!("fetched-{name}.{}", ending.as_deref().unwrap_or("csv")));
-    let input = Input { path: path.clone(), called: without_secrets(address), fetched: Some(path.clone()) };
+    let kept = tempfile::Builder::new()
+        .prefix("fetched-")
+        .suffix(&format!(".{}", ending.as_deref().unwrap_or("csv")))
+        .tempfile_in(node.folder())
+        .map_err(|e| NodeError::file(node.folder(), e))?;
+    let path = kept.path().to_owned();
+    let input = Input { path: path.clone(), called: without_secrets(address), _fetched: Some(kept) };
     let promised = response.content_length();
     let mut file = tokio::fs::File::create(&path).await.map_err(|e| NodeError::file(&path, e))?;
     let mut bytes = 0;

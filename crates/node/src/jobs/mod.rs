@@ -77,9 +77,17 @@ fn install(node: &Arc<Node>, path: &Path) -> Result<Reply, NodeError> {
     };
     let schedule = Schedule::parse(text).map_err(|e| NodeError::file(path, e))?;
     let now = crate::now_ms();
-    node.store().keep_job(&job.name, &path.display().to_string(), now)?;
-    node.jobs_changed.notify_one();
     let next = schedule.next_after(now, zone.as_deref()).map_err(|e| NodeError::file(path, e))?;
+    let file = path.display().to_string();
+    let known = node.store().jobs()?;
+    if let Some(other) = known.iter().find(|j| j.name == job.name && j.file != file) {
+        return Err(NodeError::refused(
+            format!("job `{}` is installed from {}", job.name, other.file),
+            "give this one another `name`, or remove that one: `cairn job remove`",
+        ));
+    }
+    node.store().keep_job(&job.name, &file, now)?;
+    node.jobs_changed.notify_one();
     let mut reply = Reply::new(json!({"job": job.name, "file": path.display().to_string(), "schedule": text, "next": time(next)}));
     reply.warnings.push("it runs while `cairn serve` runs on this device; what was missed runs once when it starts again".into());
     Ok(reply)
@@ -93,12 +101,13 @@ fn time(ms: i64) -> Value {
 fn list(node: &Arc<Node>) -> Result<Reply, NodeError> {
     let mut rows = Vec::new();
     let jobs = node.store().jobs()?;
-    for (name, file, since) in jobs {
-        let path = PathBuf::from(&file);
-        let last = node.store().runs(Some(&name), 1)?.into_iter().next();
+    for installed in jobs {
+        let (name, file) = (&installed.name, &installed.file);
+        let path = PathBuf::from(file);
+        let last = node.store().runs(Some(name), 1)?.into_iter().next();
         let ran: Option<Value> = last.as_deref().and_then(|t| serde_json::from_str(t).ok());
         let read = Job::read(&path);
-        let next = read.as_ref().ok().and_then(|job| run::due(node, job, since).ok().flatten());
+        let next = read.as_ref().ok().and_then(|job| run::due(node, job, &installed).ok().flatten());
         rows.push(json!({
             "name": name, "file": file, "schedule": read.as_ref().ok().and_then(|j| j.schedule.clone()),
             "next": next.map(time), "last": ran.as_ref().map(|r| r["ended"].clone()), "state": ran.as_ref().map(|r| r["state"].clone()),

@@ -4,6 +4,7 @@ use super::file::{Job, Step};
 use super::{Schedule, Told, input, soda, time};
 use crate::request::{Reply, SyncRequest};
 use crate::{Node, NodeError, now_ms};
+use cairn_store::InstalledJob;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,14 +15,39 @@ pub(crate) fn zone(node: &Node, job: &Job) -> Option<String> {
 }
 
 /// When an installed job is due next; in the past if it was missed. `None` without a schedule.
-pub(crate) fn due(node: &Node, job: &Job, installed_ms: i64) -> Result<Option<i64>, NodeError> {
+pub(crate) fn due(node: &Node, job: &Job, installed: &InstalledJob) -> Result<Option<i64>, NodeError> {
     let Some(text) = &job.schedule else { return Ok(None) };
     let schedule = Schedule::parse(text).map_err(NodeError::input)?;
     let now = now_ms();
-    let began = node.store().last_run(&job.name)?.unwrap_or(installed_ms);
-    // A clock that was ahead once must not stop a job for good.
-    let last = began.max(installed_ms).min(now);
+    // What a clock that was ahead wrote down does not count: it must not stop a job for good.
+    let known = [installed.began_ms, Some(installed.since_ms)].into_iter().flatten().filter(|ms| *ms <= now).max();
+    let Some(last) = known else { return Ok(Some(now)) };
     schedule.next_after(last, zone(node, job).as_deref()).map(Some).map_err(NodeError::input)
+}
+
+/// One run of a job at a time: a second one would read what the first one writes.
+struct Alone<'a> {
+    node: &'a Node,
+    name: String,
+}
+
+impl<'a> Alone<'a> {
+    fn take(node: &'a Node, name: &str) -> Result<Self, NodeError> {
+        let mut running = node.running_jobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !running.insert(name.to_owned()) {
+            return Err(NodeError::refused(
+                format!("job `{name}` is running already"),
+                "wait for it: `cairn job log` shows when it has ended",
+            ));
+        }
+        Ok(Self { node, name: name.to_owned() })
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.node.running_jobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&self.name);
+    }
 }
 
 /// What an error is for a scheduler.
@@ -32,6 +58,7 @@ fn told_error(e: &NodeError) -> Value {
 /// Runs a job and writes down what came of it.
 pub(crate) async fn run(node: &Arc<Node>, job: &Job, path: &Path, dry_run: bool, told: Told<'_>) -> Result<Reply, NodeError> {
     let began = now_ms();
+    let _alone = Alone::take(node, &job.name)?;
     let mut reply = match attempt(node, job, path, dry_run, told).await {
         Ok(reply) => reply,
         Err(e) if dry_run => return Err(e),
@@ -125,7 +152,7 @@ pub(crate) fn check(node: &Arc<Node>, path: &Path, told: Told<'_>) -> Result<Rep
     }
     let mut warnings = Vec::new();
     match &job.input {
-        Some(wanted) if !wanted.contains("://") => match input::look(wanted, path) {
+        Some(wanted) if !wanted.contains("://") => match input::look(&job, wanted, path) {
             Ok(file) => {
                 let request = job.import(&file, path, true);
                 data["input"] = json!(file.display().to_string());
@@ -133,6 +160,9 @@ pub(crate) fn check(node: &Arc<Node>, path: &Path, told: Told<'_>) -> Result<Rep
                     Ok(done) => {
                         if done.code != 0 {
                             findings.push(json!({"place": wanted, "what": format!("{} rows would be left out", done.data["rejected"])}));
+                        }
+                        if let Some(stop) = done.data["would_stop"].as_str() {
+                            findings.push(json!({"place": wanted, "what": stop}));
                         }
                         data["import"] = done.data;
                         warnings = done.warnings;

@@ -117,6 +117,9 @@ impl Schedule {
             Self::Every(_) => return None,
             Self::Daily(t) => format!("*-*-* {}", at(t)),
             Self::Weekly(d, t) => format!("{} *-*-* {}", short(*d), at(t)),
+            Self::Monthly(31, t) => format!("*-*~01 {}", at(t)),
+            // That scheduler passes by months without such a day.
+            Self::Monthly(d, _) if *d > 28 => return None,
             Self::Monthly(d, t) => format!("*-*-{d:02} {}", at(t)),
         })
     }
@@ -136,6 +139,7 @@ impl Schedule {
             }
             Self::Daily(t) => format!("{} {} * * *", t.minute(), t.hour()),
             Self::Weekly(d, t) => format!("{} {} * * {}", t.minute(), t.hour(), d.to_sunday_zero_offset()),
+            Self::Monthly(d, _) if *d > 28 => return None,
             Self::Monthly(d, t) => format!("{} {} {d} * *", t.minute(), t.hour()),
         })
     }

@@ -9,6 +9,7 @@ use crate::{Node, NodeError};
 use cairn_model::{FieldValue, Instant, Observation, Value as Scalar};
 use reqwest::{Client, Method, StatusCode, Url};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -111,7 +112,7 @@ fn value(v: &FieldValue) -> Value {
     }
 }
 
-fn row(id: &str, seen: &Observation, step: &SodaStep) -> Map<String, Value> {
+fn row(id: &str, seen: &Observation, columns: &BTreeMap<String, String>) -> Map<String, Value> {
     let mut all: Vec<(String, Value)> = vec![("cairn_id".into(), json!(id)), ("category".into(), json!(seen.category))];
     if let Some(place) = seen.place {
         all.push(("latitude".into(), json!(place.lat)));
@@ -121,25 +122,55 @@ fn row(id: &str, seen: &Observation, step: &SodaStep) -> Map<String, Value> {
     all.extend(seen.at.as_deref().and_then(floating).map(|t| ("time".to_owned(), json!(t))));
     all.extend(seen.note.clone().map(|n| ("note".to_owned(), json!(n))));
     all.extend(seen.fields.iter().map(|(f, v)| (f.clone(), value(v))));
-    let mut out = Map::new();
+    // An upsert leaves what it does not name: what is gone here must be named.
+    let mut out: Map<String, Value> = columns.values().map(|column| (column.clone(), Value::Null)).collect();
     for (name, value) in all {
-        match step.columns.get(&name) {
-            Some(column) => drop(out.insert(column.clone(), value)),
-            // The position is a column of its own only where the job says which.
-            None if step.columns.is_empty() && name != "position" => drop(out.insert(api_name(&name), value)),
-            None => {}
+        if let Some(column) = columns.get(&name) {
+            out.insert(column.clone(), value);
         }
     }
     out
+}
+
+/// What each of our names is called there.
+fn columns_of(node: &Node, step: &SodaStep, filter: &cairn_store::Filter) -> Result<BTreeMap<String, String>, NodeError> {
+    let mut out = step.columns.clone();
+    if out.is_empty() {
+        // The position is a column of its own only where the job says which.
+        out.extend(["cairn_id", "category", "latitude", "longitude", "time", "note"].map(|n| (n.to_owned(), n.to_owned())));
+        node.store().each_observation(filter, None, &mut |_, seen| {
+            for name in seen.fields.keys().filter(|f| !out.contains_key(*f)).cloned().collect::<Vec<_>>() {
+                let called = api_name(&name);
+                out.insert(name, called);
+            }
+            Ok(())
+        })?;
+    }
+    let mut seen: BTreeMap<&String, &String> = BTreeMap::new();
+    for (ours, theirs) in &out {
+        if let Some(other) = seen.insert(theirs, ours) {
+            let message = format!("`{other}` and `{ours}` would both be `{theirs}` there");
+            return Err(NodeError::refused(message, "say which goes where: `columns = { ... }`"));
+        }
+    }
+    let key = step.key.clone().unwrap_or_else(|| "cairn_id".into());
+    if step.method == "delete" && !out.values().any(|c| *c == key) {
+        return Err(NodeError::refused(
+            format!("no column here is `{key}` there, so nothing can be deleted by it"),
+            "name it in `columns`, or another `key`",
+        ));
+    }
+    Ok(out)
 }
 
 /// Rows for the step, one JSON object a line, in a file that nobody else sees.
 fn rows(node: &Node, step: &SodaStep) -> Result<(tempfile::NamedTempFile, u64), NodeError> {
     let deleting = step.method == "delete";
     let round = step.round.as_deref().map(Rounding::parse).transpose()?;
-    let store = node.store();
     let list = ListRequest { category: step.category.clone(), dataset: step.dataset.clone(), deleted: deleting, ..ListRequest::default() };
-    let filter = filter(&store, &list)?;
+    let filter = filter(&node.store(), &list)?;
+    let columns = columns_of(node, step, &filter)?;
+    let store = node.store();
     let fault = |e: std::io::Error| NodeError::file(node.folder(), e);
     let file = tempfile::NamedTempFile::new_in(node.folder()).map_err(fault)?;
     let mut out = std::io::BufWriter::new(file.as_file());
@@ -152,7 +183,7 @@ fn rows(node: &Node, step: &SodaStep) -> Result<(tempfile::NamedTempFile, u64), 
         if let Some(round) = round {
             round.apply(&mut seen);
         }
-        let mut row = row(&id.to_string(), &seen, step);
+        let mut row = row(&id.to_string(), &seen, &columns);
         if deleting {
             let key = step.key.clone().unwrap_or_else(|| "cairn_id".into());
             row.retain(|name, _| *name == key);
@@ -194,7 +225,9 @@ struct Endpoint {
 enum Refused {
     /// The rows: `message` is the service's.
     Rows(String),
-    /// Anything else.
+    /// Nothing arrived there, or it was turned away whole.
+    Unsent(NodeError),
+    /// Anything else: what arrived is not known.
     Other(NodeError),
 }
 
@@ -202,7 +235,7 @@ enum Refused {
 pub(crate) async fn publish(node: &Arc<Node>, job: &Job, step: &SodaStep, path: &Path) -> Result<Reply, NodeError> {
     let domain = if step.domain.contains("://") { step.domain.clone() } else { format!("https://{}", step.domain) };
     let url = https_or_here(&format!("{}/resource/{}.json", domain.trim_end_matches('/'), step.id)).map_err(NodeError::input)?;
-    let client = cairn_relay::web_client(&node.network).map_err(|e| NodeError::input(e.to_string()))?;
+    let client = cairn_relay::web_client(&node.network, false).map_err(|e| NodeError::input(e.to_string()))?;
     let secrets = secrets(node, step, path)?;
     let (file, count) = tokio::task::block_in_place(|| rows(node, step))?;
     let mut endpoint = Endpoint { client, url, secrets, repeatable: step.method != "append", searches: 0 };
@@ -239,7 +272,7 @@ async fn replace(endpoint: &mut Endpoint, file: &Path, count: u64) -> Result<Out
         Err(Refused::Rows(message)) => {
             return Err(NodeError::input(format!("the service refuses the rows: {message}; nothing was replaced")));
         }
-        Err(Refused::Other(e)) => return Err(e),
+        Err(Refused::Other(e) | Refused::Unsent(e)) => return Err(e),
     }
     Ok(outcome)
 }
@@ -254,27 +287,39 @@ async fn in_batches(endpoint: &mut Endpoint, file: &Path, size: usize, mut mark:
             mark.done();
             return Ok(outcome);
         }
-        deliver(endpoint, &batch, mark.next, &mut outcome).await?;
-        mark.advance(batch.len() as u64)?;
+        deliver(endpoint, &batch, &mut mark, &mut outcome).await?;
     }
 }
 
 /// Sends a batch; where the service refuses it, halves of it, until the rows at fault stand alone.
-async fn deliver(endpoint: &mut Endpoint, batch: &[String], first: u64, outcome: &mut Outcome) -> Result<(), NodeError> {
+async fn deliver(endpoint: &mut Endpoint, batch: &[String], mark: &mut Mark, outcome: &mut Outcome) -> Result<(), NodeError> {
+    let first = mark.next;
+    // Parts are sent in their order, so that what was acknowledged is always a beginning.
     let mut open = vec![(0, batch.len())];
     while let Some((from, to)) = open.pop() {
+        if !endpoint.repeatable {
+            mark.write(true)?;
+        }
         match endpoint.send(Method::POST, &batch[from..to]).await {
-            Ok(answer) => outcome.add(&answer, first + from as u64),
-            Err(Refused::Rows(message)) if to - from == 1 => outcome.refuse(first + from as u64, &message),
-            Err(Refused::Rows(message)) if endpoint.searches >= SEARCHES => {
+            Ok(answer) => {
+                outcome.add(&answer, first + from as u64);
+                mark.advance((to - from) as u64)?;
+            }
+            Err(Refused::Rows(message)) if to - from == 1 || endpoint.searches >= SEARCHES => {
                 for n in from..to {
                     outcome.refuse(first + n as u64, &message);
                 }
+                mark.advance((to - from) as u64)?;
             }
             Err(Refused::Rows(_)) => {
                 endpoint.searches += 1;
                 let middle = from + (to - from) / 2;
                 open.extend([(middle, to), (from, middle)]);
+            }
+            Err(Refused::Unsent(e)) => {
+                // Nothing of it arrived: the next run may send it.
+                mark.write(false)?;
+                return Err(e);
             }
             Err(Refused::Other(e)) => return Err(e),
         }
@@ -313,6 +358,7 @@ impl Endpoint {
     async fn send(&self, method: Method, lines: &[String]) -> Result<Value, Refused> {
         let body = format!("[{}]", lines.join(","));
         let mut last = String::new();
+        let mut arrived = false;
         for n in 0..TRIES {
             if n > 0 {
                 tokio::time::sleep(Duration::from_millis(200 << n.min(6))).await;
@@ -334,15 +380,18 @@ impl Endpoint {
                     Err(why) => last = why,
                 },
                 Err(e) => {
+                    let unsent = e.is_connect();
+                    arrived |= !unsent;
                     last = e.without_url().to_string();
                     // Whether it arrived is not known: rows that are only added must not be added twice.
-                    if !self.repeatable && !last.contains("connect") {
+                    if !self.repeatable && !unsent {
                         return Err(Refused::Other(self.lost(&last)));
                     }
                 }
             }
         }
-        Err(Refused::Other(self.unreached(&last)))
+        let told = self.unreached(&last);
+        Err(if arrived { Refused::Other(told) } else { Refused::Unsent(told) })
     }
 
     /// `Ok(Err)` is worth another try.
@@ -354,12 +403,13 @@ impl Endpoint {
         let said = answer["message"].as_str().map_or_else(|| status.to_string(), str::to_owned);
         match status {
             s if s.is_success() && answer.is_object() => Ok(Ok(answer)),
-            s if s.is_success() => Ok(Err("the answer is not one of SODA".into())),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Refused::Other(NodeError::not_allowed(
+            s if s.is_success() && self.repeatable => Ok(Err("the answer is not one of SODA".into())),
+            s if s.is_success() => Err(Refused::Other(self.lost("the answer is not one of SODA"))),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Refused::Unsent(NodeError::not_allowed(
                 format!("the service does not let this user publish: {said}"),
                 "look at `user`, `password`, `token` of the job, and at the rights there",
             ))),
-            StatusCode::NOT_FOUND => Err(Refused::Other(NodeError::NotFound { what: format!("data set at {}", self.url) })),
+            StatusCode::NOT_FOUND => Err(Refused::Unsent(NodeError::NotFound { what: format!("data set at {}", self.url) })),
             StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY | StatusCode::CONFLICT => Err(Refused::Rows(said)),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 tokio::time::sleep(asked.unwrap_or_default().min(LONGEST)).await;
@@ -402,16 +452,30 @@ impl Mark {
         let mut file = std::fs::File::open(rows).map_err(fault)?;
         let of = format!("{} {} {} {}", step.domain, step.id, step.method, name_of(&mut file).map_err(fault)?);
         let name: String = job.name.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
-        let path = node.folder().join(format!("soda-{name}-{}", step.id));
+        let path = node.folder().join(format!("soda-{name}-{}-{}", step.id, step.method));
         let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let next = text.split_once('\n').filter(|(told, _)| *told == of).and_then(|(_, n)| n.trim().parse().ok()).unwrap_or(0);
-        Ok(Self { path, of, next })
+        let mut lines = text.lines();
+        let (told, next, state) = (lines.next().unwrap_or_default(), lines.next().and_then(|n| n.parse().ok()).unwrap_or(0), lines.next());
+        let unclear = state == Some("sending") || (!told.is_empty() && told != of);
+        if step.method == "append" && unclear {
+            let message = format!(
+                "an earlier run broke off after row {next}, and what arrived of it is not known: appending again could add rows twice"
+            );
+            return Err(NodeError::refused(message, format!("look at the data set there, then remove {}", path.display())));
+        }
+        Ok(Self { path, next: if told == of { next } else { 0 }, of })
     }
 
     fn advance(&mut self, rows: u64) -> Result<(), NodeError> {
         self.next += rows;
+        self.write(false)
+    }
+
+    /// `sending`: rows after these are on their way, and cannot be sent twice.
+    fn write(&self, sending: bool) -> Result<(), NodeError> {
         let temporary = self.path.with_extension("part");
-        let written = std::fs::write(&temporary, format!("{}\n{}\n", self.of, self.next));
+        let state = if sending { "sending" } else { "sent" };
+        let written = std::fs::write(&temporary, format!("{}\n{}\n{state}\n", self.of, self.next));
         written.and_then(|()| std::fs::rename(&temporary, &self.path)).map_err(|e| NodeError::file(&self.path, e))
     }
 

@@ -81,17 +81,17 @@ fn jitter(most: Duration) -> Duration {
     most / 2 + most.mul_f64(f64::from(share) / f64::from(u16::MAX) / 2.0)
 }
 
-/// A client for servers that are no relays: where rows come from and go to.
+/// A client for servers that are no relays: where rows come from and go to. Who sends secrets follows no redirects.
 ///
 /// # Errors
 /// The proxy's address, or the machine's certificates.
-pub fn web_client(network: &Network) -> Result<Client, RelayError> {
+pub fn web_client(network: &Network, follow: bool) -> Result<Client, RelayError> {
     let unusable = |why: String| RelayError::Unreached { url: "the web".into(), why };
     let tls = tls::web().map_err(|e| unusable(e.to_string()))?;
     let builder = Client::builder()
         .tls_backend_preconfigured(tls)
         .no_proxy()
-        .redirect(reqwest::redirect::Policy::limited(5))
+        .redirect(if follow { reqwest::redirect::Policy::limited(5) } else { reqwest::redirect::Policy::none() })
         .https_only(false)
         .connect_timeout(CONNECT)
         .read_timeout(SILENCE);
