@@ -92,7 +92,7 @@ fn preview(input: &str, read: &ReadOptions, ask: Ask<'_>, ui: &Ui) {
         return;
     }
     let file = absolute(Path::new(input)).unwrap_or_default();
-    if let Ok(told) = ask(JobRequest::Preview { file, read: ReadOptions { key: Vec::new(), ..read.clone() } }) {
+    if let Ok(told) = ask(JobRequest::Preview { file, read: Box::new(ReadOptions { key: Vec::new(), ..read.clone() }) }) {
         ui.say(&render_job::preview(&told.data));
     }
 }

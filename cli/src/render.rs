@@ -182,15 +182,19 @@ fn devices(what: Option<&DeviceVerb>, d: &Value) -> String {
     }
 }
 
+fn new_project(d: &Value) -> String {
+    format!(
+        "project {} is ready\n\nRecovery words (write them down on paper; they are shown once and kept nowhere):\n\n  {}\n",
+        text(&d["name"]),
+        text(&d["recovery"])
+    )
+}
+
 /// A reply for people.
 pub fn reply(verb: &Verb, reply: &Reply) -> String {
     let d = &reply.data;
     match verb {
-        Verb::New { .. } => format!(
-            "project {} is ready\n\nRecovery words (write them down on paper; they are shown once and kept nowhere):\n\n  {}\n",
-            text(&d["name"]),
-            text(&d["recovery"])
-        ),
+        Verb::New { .. } => new_project(d),
         Verb::Join { dry_run: true, .. } => before_entering(d),
         Verb::Join { .. } if d["state"] == "pending" => {
             let check = d["check"].as_str().map(|c| format!("; check digits {c}")).unwrap_or_default();

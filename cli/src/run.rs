@@ -5,7 +5,7 @@ use crate::ui::Ui;
 use crate::{config, demo, job, membership, relay, render, rows};
 use cairn_node::{
     AddRequest, BundleRequest, Client, CreateBundle, EditRequest, Home, JoinRequest, KeyPlace, ListRequest, NewRequest, NodeError,
-    ProjectChoice, RemoteRequest, Reply, Request, ServeOptions, Surroundings, SyncRequest, serve,
+    ProjectChoice, RemoteRequest, Reply, Request, ServeOptions, Surroundings, SyncRequest, Variable, serve,
 };
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub fn home(args: &Args) -> Result<Home, NodeError> {
     let home = Home::at(path.ok_or_else(|| NodeError::Input { message: "no home directory: give --home DIR".into() })?)?;
     let home = if args.key_store == "auto" { home.with_key_store() } else { home };
     let home = home.with_network(relay::network());
-    let variable: Arc<dyn Fn(&str) -> Option<String> + Send + Sync> = Arc::new(|name| std::env::var(name).ok());
+    let variable: Variable = Arc::new(|name| std::env::var(name).ok());
     let zone = jiff::tz::TimeZone::system().iana_name().map(str::to_owned);
     let home = home.with_surroundings(Surroundings { variable: Some(variable), zone });
     let home = home.with_passphrase(args.passphrase_file.as_deref().map(first_line).transpose()?);

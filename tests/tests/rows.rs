@@ -220,6 +220,44 @@ fn what_would_do_harm_is_refused_and_leaves_all_as_it_was() {
     );
 }
 
+/// Each of these deleted, doubled or bent something before a reading found it.
+#[test]
+fn rows_that_are_not_what_they_seem() {
+    let root = folder();
+    let a = Device::new(root.path(), "a");
+    a.ok(&["new", "Odd"]);
+    let run = |text: &str, more: &[&str]| a.json(&[&["import", &write(root.path(), "odd.csv", text)], more].concat());
+    let set = |mode: &'static str| ["--dataset", "d", "--key", "id", "--mode", mode, "--missing", "NA"];
+    run("name,id,n\nann,1,1\nbob,2,2\n", &set("upsert"));
+    // A comma too many moves the cells: the identifier of that row is not what stands in its column.
+    let (code, said) = run("name,id,n\nann,1,1\nSmith, bob,2,2\n", &set("replace"));
+    assert_eq!((code, &said["data"]["deleted"], a.ok(&["list"])["count"].as_u64()), (3, &json!(0), Some(2)), "{said}");
+    // So is a text that means nothing.
+    let (_, said) = run("name,id,lat\nann,1,\nx,NA,x\n", &set("replace"));
+    assert_eq!(said["data"]["deleted"], 0, "{said}");
+    // A refused last row does not take the good one before it along.
+    let (_, said) = run("id,lat,lon\n7,1,1\n7,100,1\n", &set("upsert"));
+    assert_eq!((&said["data"]["created"], &said["data"]["rejected"]), (&json!(1), &json!(1)), "{said}");
+    // Two columns for one field are one change, and none the second time.
+    let twice = ["--map", "a=sp", "--map", "b=sp"];
+    run("id,a,b\n8,x,y\n", &[&set("upsert")[..], &twice].concat());
+    let (_, said) = run("id,a,b\n8,x,y\n", &[&set("upsert")[..], &twice].concat());
+    assert_eq!((&said["data"]["unchanged"], &a.ok(&["conflicts"])["conflicts"]), (&json!(1), &json!([])), "{said}");
+    // A point where the comma is the decimal sign is a thousand, or a mistake.
+    let (_, said) = run("lat,lon\n1.5,2\n\"1,5\",2\n", &["--decimal", ","]);
+    assert_eq!((&said["data"]["created"], &said["data"]["rejected"]), (&json!(1), &json!(1)), "{said}");
+    let (_, said) = run("date,datetime\n2020-01-01,\n", &["--dry-run"]);
+    assert_eq!(said["data"]["rows"][0]["changes"][0]["key"], "at", "an empty column says nothing against the other: {said}");
+    // One row that no change can hold is left out; the others go in.
+    let wide: String = (0..5000).map(|n| format!(",c{n}")).collect();
+    let (code, said) = run(&format!("id{wide}\n9{}\n10,x{}\n", ",x".repeat(5000), ",".repeat(4999)), &set("upsert"));
+    assert_eq!((code, &said["data"]["created"], &said["data"]["rejected"]), (3, &json!(1), &json!(1)));
+    let (_, said) = run("My title\nlat;lon;sp\n1;2;x\n", &["--skip", "1", "--dry-run"]);
+    assert!(said["data"]["rows"].to_string().contains("geo:1,2"), "{said}");
+    assert_eq!(run("a,b\n1,2\n", &["--skip", "18446744073709551615"]).0, 1);
+    assert_eq!(a.ok(&["check"])["findings"], json!([]));
+}
+
 #[test]
 fn rows_without_an_identifier_can_be_replaced() {
     let root = folder();

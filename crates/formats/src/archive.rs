@@ -17,7 +17,8 @@ pub(crate) struct Archive {
 }
 
 enum Inner {
-    Zip(Box<zip::ZipArchive<BufReader<File>>>),
+    /// With the place of each name; of two the last.
+    Zip(Box<zip::ZipArchive<BufReader<File>>>, BTreeMap<String, usize>),
     Loaded(BTreeMap<String, Vec<u8>>),
 }
 
@@ -28,11 +29,6 @@ fn broken(e: impl ToString) -> FormatError {
 /// The names in a ZIP, for telling what it is.
 pub(crate) fn names(path: &Path) -> Result<Vec<String>, FormatError> {
     Ok(Archive::open(path)?.names())
-}
-
-fn last_of(zip: &zip::ZipArchive<BufReader<File>>, name: &str) -> Option<usize> {
-    let called = |n: usize| zip.name_for_index(n).and_then(Result::ok).and_then(|raw| inside(&raw).ok());
-    (0..zip.len()).rev().find(|n| called(*n).is_some_and(|found| found == name))
 }
 
 /// A name that stays inside: relative, without `..`, with `/` between.
@@ -56,11 +52,18 @@ impl Archive {
             if zip.len() > ENTRIES {
                 return Err(broken(format!("more than {ENTRIES} entries")));
             }
-            let archive = Self { inner: Inner::Zip(Box::new(zip)) };
-            for name in archive.raw_names()? {
-                inside(&name)?;
+            let mut index = BTreeMap::new();
+            for n in 0..zip.len() {
+                let raw = zip.name_for_index(n).ok_or_else(|| broken("an entry without a name"))?.map_err(broken)?.into_owned();
+                let name = inside(&raw)?;
+                // What differs only by how it is written is one entry for us and two for others.
+                if name != raw && index.contains_key(&name) || index.get(&name).is_some_and(|(_, other): &(usize, String)| *other != raw) {
+                    return Err(broken(format!("two entries are called `{}`", crate::row::short(&name))));
+                }
+                index.insert(name, (n, raw));
             }
-            return Ok(archive);
+            let index = index.into_iter().map(|(name, (n, _))| (name, n)).collect();
+            return Ok(Self { inner: Inner::Zip(Box::new(zip), index) });
         }
         if head.starts_with(&[0x1f, 0x8b]) {
             return Self::tar(flate2::read::GzDecoder::new(file));
@@ -95,20 +98,19 @@ impl Archive {
         Ok(Self { inner: Inner::Loaded(entries) })
     }
 
-    fn raw_names(&self) -> Result<Vec<String>, FormatError> {
+    /// Names of all files; folders are left out.
+    pub fn names(&self) -> Vec<String> {
         match &self.inner {
-            Inner::Zip(zip) => zip.file_names().map(|n| n.map(|n| n.into_owned()).map_err(broken)).collect(),
-            Inner::Loaded(entries) => Ok(entries.keys().cloned().collect()),
+            Inner::Zip(_, index) => index.keys().filter(|n| !n.ends_with('/')).cloned().collect(),
+            Inner::Loaded(entries) => entries.keys().cloned().collect(),
         }
     }
 
-    /// Names of all files, in the order of the archive; folders are left out.
-    pub fn names(&self) -> Vec<String> {
-        self.raw_names().unwrap_or_default().into_iter().filter_map(|n| inside(&n).ok()).filter(|n| !n.ends_with('/')).collect()
-    }
-
     pub fn has(&self, name: &str) -> bool {
-        self.names().iter().any(|n| n == name)
+        match &self.inner {
+            Inner::Zip(_, index) => index.contains_key(name),
+            Inner::Loaded(entries) => entries.contains_key(name),
+        }
     }
 
     /// Bytes of an entry, at most `most` of them.
@@ -123,9 +125,8 @@ impl Archive {
                 let bytes = entries.get(name).ok_or_else(|| fault(&"it is not there"))?;
                 if bytes.len() as u64 > most { Err(too_large(bytes.len() as u64)) } else { Ok(bytes.clone()) }
             }
-            Inner::Zip(zip) => {
-                let index = last_of(zip, name).ok_or_else(|| fault(&"it is not there"))?;
-                let entry = zip.by_index(index).map_err(|e| fault(&e))?;
+            Inner::Zip(zip, index) => {
+                let entry = zip.by_index(*index.get(name).ok_or_else(|| fault(&"it is not there"))?).map_err(|e| fault(&e))?;
                 if entry.size() > most {
                     return Err(too_large(entry.size()));
                 }
@@ -138,13 +139,12 @@ impl Archive {
 
     /// Unpacks one entry into a file, a little at a time.
     pub fn unpack(&mut self, name: &str, most: u64, to: &mut dyn std::io::Write) -> Result<(), FormatError> {
-        let Inner::Zip(zip) = &mut self.inner else {
+        let Inner::Zip(zip, index) = &mut self.inner else {
             let bytes = self.read(name, most)?;
             return Ok(to.write_all(&bytes)?);
         };
         let fault = |e: &dyn std::fmt::Display| FormatError::part(name, e);
-        let index = last_of(zip, name).ok_or_else(|| fault(&"it is not there"))?;
-        let entry = zip.by_index(index).map_err(|e| fault(&e))?;
+        let entry = zip.by_index(*index.get(name).ok_or_else(|| fault(&"it is not there"))?).map_err(|e| fault(&e))?;
         let copied = std::io::copy(&mut entry.take(most + 1), to).map_err(|e| fault(&e))?;
         if copied > most { Err(fault(&format!("it has more than {most} bytes"))) } else { Ok(()) }
     }

@@ -4,12 +4,17 @@ use crate::row::{Cell, Column, Meaning, Reading};
 use crate::rows::{RowResult, Rows};
 use crate::text::Text;
 use crate::{FormatError, ReadOptions};
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of one row: a long text in one cell fits, a binary file does not.
 const ROW_BYTES: u64 = 4 << 20;
+/// Notes on one file.
+const NOTES: usize = 20;
+/// Columns of one table.
+const COLUMNS: usize = 20_000;
 /// The delimiters that are looked for, the likeliest first.
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
@@ -63,7 +68,7 @@ impl CsvRows {
             head.drain(..bytes);
         }
         let mut begin = 0;
-        for _ in 0..options.skip {
+        for _ in 0..options.skip.min(head.len() as u64) {
             begin = (begin + first_record(&head[begin..]).len() + 1).min(head.len());
         }
         let first = first_record(&head[begin..]);
@@ -98,7 +103,9 @@ impl CsvRows {
     fn header(&mut self) -> Result<(), FormatError> {
         let options = self.reading.options().clone();
         for _ in 0..options.skip {
-            self.read_record()?;
+            if !self.read_record()? {
+                break;
+            }
         }
         let mut names = options.columns.clone();
         if !options.no_header {
@@ -120,6 +127,12 @@ impl CsvRows {
         if names.is_empty() {
             return Err(FormatError::Options("without a header line the columns need names: `--columns a,b,c`".into()));
         }
+        if names.len() > COLUMNS {
+            return Err(FormatError::line(1, format!("{} columns; at most {COLUMNS} are taken", names.len())));
+        }
+        if names.iter().any(|n| n.contains('\0')) {
+            return Err(FormatError::line(1, "a zero byte in the header; this is no text file"));
+        }
         let names = self.apart(names);
         self.columns = self.reading.columns(&names)?;
         for (name, value) in &options.defaults {
@@ -131,14 +144,16 @@ impl CsvRows {
     /// Two columns of one name would hide each other.
     fn apart(&mut self, names: Vec<String>) -> Vec<String> {
         let mut out: Vec<String> = Vec::with_capacity(names.len());
+        let mut taken: HashSet<String> = HashSet::new();
+        let mut counts: HashMap<String, usize> = HashMap::new();
         for name in names {
             let mut shown = name.clone();
-            let mut n = 1;
-            while !name.is_empty() && out.contains(&shown) {
-                n += 1;
+            while !name.is_empty() && !taken.insert(shown.clone()) {
+                let n = counts.entry(name.clone()).or_insert(1);
+                *n += 1;
                 shown = format!("{name} ({n})");
             }
-            if shown != name {
+            if shown != name && self.notes.len() < NOTES {
                 self.notes.push(format!("there are several columns `{name}`: one of them is called `{shown}` here"));
             }
             out.push(shown);

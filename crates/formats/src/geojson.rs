@@ -34,7 +34,7 @@ fn list<T>(value: &Value, item: &dyn Fn(&Value) -> Result<T, String>) -> Result<
 }
 
 fn coord(value: &Value) -> Result<Coord, String> {
-    let numbers: Option<Vec<f64>> = value.as_array().map(|n| n.iter().filter_map(Value::as_f64).collect());
+    let numbers: Option<Vec<f64>> = value.as_array().and_then(|n| n.iter().map(Value::as_f64).collect());
     match numbers.as_deref() {
         Some([lon, lat]) => Coord::new(*lon, *lat, None),
         Some([lon, lat, altitude, ..]) => Coord::new(*lon, *lat, Some(*altitude)),

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use std::io::{BufRead, BufReader, Read};
 
 /// Bytes of one feature, or of what stands beside the features.
-const FEATURE_BYTES: usize = 16 << 20;
+const FEATURE_BYTES: usize = 4 << 20;
 
 pub(crate) struct GeoJsonRows {
     scan: Scan,
@@ -126,7 +126,7 @@ impl Scan {
                 return Ok(());
             }
             if out.len() - begin > FEATURE_BYTES {
-                return Err(self.fault("a feature of more than 16 MiB"));
+                return Err(self.fault("a feature of more than 4 MiB"));
             }
         }
     }
@@ -196,7 +196,7 @@ impl GeoJsonRows {
             }
             self.scan.value(&mut key)?;
             self.scan.expect(b':')?;
-            if key == b"\"features\"" && self.scan.space()? == Some(b'[') {
+            if serde_json::from_slice::<String>(&key).is_ok_and(|k| k == "features") && self.scan.space()? == Some(b'[') {
                 self.scan.byte()?;
                 self.found = true;
                 self.state = State::Features;
@@ -209,7 +209,7 @@ impl GeoJsonRows {
             self.beside.push(b':');
             self.scan.value(&mut self.beside)?;
             if self.beside.len() > FEATURE_BYTES {
-                return Err(self.scan.fault("more than 16 MiB beside the features"));
+                return Err(self.scan.fault("more than 4 MiB beside the features"));
             }
         }
     }

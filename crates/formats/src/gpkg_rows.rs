@@ -52,6 +52,16 @@ pub(crate) fn open(path: &Path) -> Result<Connection, FormatError> {
     connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA query_only = ON;").map_err(broken)?;
     connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES).map_err(broken)?;
     connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0).map_err(broken)?;
+    // A view computes without bound, and so does a virtual table over one: what is read must be a plain table.
+    let plain = |name: &str| -> bool {
+        let sql = "SELECT type, rootpage FROM sqlite_master WHERE name = ?1";
+        connection.query_row(sql, [name], |r| Ok(r.get::<_, String>(0)? == "table" && r.get::<_, i64>(1)? > 0)).unwrap_or(true)
+    };
+    for name in ["gpkg_contents", "gpkg_geometry_columns"] {
+        if !plain(name) {
+            return Err(broken(format!("`{name}` is no table")));
+        }
+    }
     Ok(connection)
 }
 
@@ -96,7 +106,7 @@ pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Box<dyn Rows>, 
 fn layers(connection: &Connection) -> Result<Vec<Layer>, FormatError> {
     let not_one = |_| broken("it is no GeoPackage: it has no `gpkg_contents`");
     let sql = "SELECT c.table_name, c.data_type, c.srs_id FROM gpkg_contents c JOIN sqlite_master m ON m.name = c.table_name
-        WHERE m.type = 'table' AND c.data_type IN ('features', 'attributes', 'aspatial') ORDER BY rowid_of(c.table_name)";
+        WHERE m.type = 'table' AND m.rootpage > 0 AND c.data_type IN ('features', 'attributes', 'aspatial') ORDER BY rowid_of(c.table_name)";
     let mut statement = connection.prepare(&sql.replace("rowid_of(c.table_name)", "c.rowid")).map_err(not_one)?;
     let rows =
         statement.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, Option<i64>>(2)?))).map_err(broken)?;

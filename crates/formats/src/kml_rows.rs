@@ -44,7 +44,9 @@ fn placemarks(text: &str, options: &ReadOptions) -> Result<Box<dyn Rows>, Format
         ])? {
             Node::Whole(element) if element.name == "Placemark" => out.push(Ok(row(&reading, &element, out.len() as u64 + 1))),
             Node::Whole(element) if element.name == "NetworkLink" => {
-                notes.push("a link to another file was not followed".to_owned());
+                if notes.is_empty() {
+                    notes.push("links to other files were not followed".to_owned());
+                }
             }
             // A geometry that stands in no placemark is one without a name.
             Node::Whole(element) if !matches!(element.name.as_str(), "Style" | "StyleMap" | "Schema") => {

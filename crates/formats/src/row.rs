@@ -283,6 +283,7 @@ impl Reading {
 
     /// The columns of a header, with a key found in any case; columns asked for and not there are told.
     pub fn columns(&self, names: &[String]) -> Result<Vec<Column>, FormatError> {
+        let there: std::collections::HashSet<&String> = names.iter().collect();
         let mut columns: Vec<Column> = names.iter().map(|n| self.column(n)).collect();
         let missing = |what: &str, name: &str| {
             FormatError::line(1, format!("there is no column `{name}` to {what}; the file has: {}", names.join(", ")))
@@ -293,7 +294,7 @@ impl Reading {
                 found.ok_or_else(|| missing("identify rows by", key))?.key = Some(n);
             }
         }
-        match self.options.map.keys().find(|m| !names.contains(m)) {
+        match self.options.map.keys().find(|m| !there.contains(m)) {
             Some(gone) => Err(missing("map", gone)),
             None => Ok(columns),
         }
@@ -327,6 +328,14 @@ pub fn taken_for(column: &str, options: &ReadOptions) -> String {
 
 fn meaning(name: &str, mapped: bool) -> Meaning {
     let name = name.trim();
+    // A name must be one everywhere rows are written to.
+    let plain: String;
+    let name = if name.contains(char::is_control) {
+        plain = name.chars().map(|c| if c.is_control() { '_' } else { c }).collect();
+        &plain
+    } else {
+        name
+    };
     if let Some(field) = name.strip_prefix("field:") {
         return Meaning::Field(field.into());
     }
@@ -443,7 +452,8 @@ impl Draft<'_> {
         for (name, value) in &object {
             let column = self.reading.column(name);
             // What an object says beside the columns is a field, except what kind of record it is.
-            let column = if name == "category" { column } else { Column { meaning: Meaning::Field(name.as_str().into()), ..column } };
+            let field = name.strip_prefix("field:").unwrap_or(name);
+            let column = if name == "category" { column } else { Column { meaning: Meaning::Field(field.into()), ..column } };
             self.put(&column, crate::geojson_rows::cell(value))?;
         }
         Ok(())
@@ -526,7 +536,14 @@ pub fn number(text: &str, decimal: Option<char>) -> Option<f64> {
     let commas = text.matches(',').count();
     let read = |t: &str| t.parse::<f64>().ok().filter(|n| n.is_finite());
     match decimal {
-        Some(',') => read(&text.replace('.', "").replace(',', ".")),
+        Some(',') => {
+            // A point is a sign between thousands or nothing: `1.5` is no fifteen.
+            let whole = text.split(',').next().unwrap_or_default();
+            let mut groups = whole.trim_start_matches(['-', '+']).split('.');
+            let first = groups.next().unwrap_or_default();
+            let grouped = !whole.contains('.') || ((1..=3).contains(&first.len()) && groups.all(|g| g.len() == 3));
+            if grouped { read(&text.replace('.', "").replace(',', ".")) } else { None }
+        }
         None if commas == 1 && !text.contains('.') => read(&text.replace(',', ".")),
         _ => read(text),
     }

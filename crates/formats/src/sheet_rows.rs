@@ -10,7 +10,9 @@ use std::path::Path;
 /// Bytes of a workbook, and of everything in it unpacked.
 const FILE_BYTES: u64 = 256 << 20;
 /// Cells of a sheet, empty ones between included.
-const CELLS: u64 = 40_000_000;
+const CELLS: u64 = 10_000_000;
+/// Bytes of all texts of a sheet: one text may stand in many cells.
+const TEXTS: u64 = 256 << 20;
 /// Columns of a sheet.
 const COLUMNS: usize = 4096;
 
@@ -35,8 +37,15 @@ fn open(path: &Path) -> Result<Book, FormatError> {
     open_workbook_auto_from_rs(Cursor::new(bytes)).map_err(broken)
 }
 
+/// A sheet's name, and its rows with their numbers.
+pub(crate) type SheetTexts = (String, Vec<(u64, Vec<String>)>);
+
 /// Every sheet as texts, with the numbers of rows.
-pub(crate) fn texts(path: &Path) -> Result<Vec<(String, Vec<(u64, Vec<String>)>)>, FormatError> {
+pub(crate) fn texts(path: &Path) -> Result<Vec<SheetTexts>, FormatError> {
+    guarded(|| texts_of(path))
+}
+
+fn texts_of(path: &Path) -> Result<Vec<SheetTexts>, FormatError> {
     let mut book = open(path)?;
     let mut out = Vec::new();
     for name in book.sheet_names() {
@@ -49,6 +58,15 @@ pub(crate) fn texts(path: &Path) -> Result<Vec<(String, Vec<(u64, Vec<String>)>)
 
 /// Reads one sheet whole; its first row that is not empty is the header.
 pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Box<dyn Rows>, FormatError> {
+    guarded(|| read_book(path, options))
+}
+
+/// Damaged workbooks make the library that reads them panic: that ends the reading, not the program.
+fn guarded<T>(work: impl FnOnce() -> Result<T, FormatError>) -> Result<T, FormatError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|_| Err(broken("it is damaged")))
+}
+
+fn read_book(path: &Path, options: &ReadOptions) -> Result<Box<dyn Rows>, FormatError> {
     let mut book = open(path)?;
     let names = book.sheet_names();
     let name = match &options.sheet {
@@ -65,7 +83,9 @@ pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Box<dyn Rows>, 
     }
     let mut lines = lines(&mut book, &name)?.into_iter().filter(|(_, cells)| cells.iter().any(filled));
     for _ in 0..options.skip {
-        lines.next();
+        if lines.next().is_none() {
+            break;
+        }
     }
     let reading = Reading::new(options)?;
     let names = header(options, &mut lines, &name)?;
@@ -133,24 +153,35 @@ fn repeated(text: &str) -> Result<(), FormatError> {
     use quick_xml::events::Event;
     let mut reader = quick_xml::Reader::from_str(text);
     let (mut rows, mut columns, mut filled, mut cells) = (1u64, 0u64, 0u64, 0u64);
+    // A repeated cell has its text as often: counted by the longest there is.
+    let mut texts = 0u64;
+    let (mut times_here, mut length) = (1u64, 0u64);
     loop {
         let event = reader.read_event().map_err(|e| FormatError::part("content.xml", e))?;
         let begins = matches!(event, Event::Start(_));
         match event {
             Event::Start(e) | Event::Empty(e) => {
                 let times = |name: &str| {
-                    let found = e.attributes().flatten().find(|a| a.key.as_ref().ends_with(name));
-                    found.and_then(|a| a.value.parse::<u64>().ok()).unwrap_or(1)
+                    let named = e.attributes().flatten().filter(|a| a.key.local_name().as_ref() == name);
+                    named.map(|a| a.value.parse::<u64>().unwrap_or(u64::MAX)).max().unwrap_or(1)
                 };
                 match e.local_name().as_ref() {
                     "table-row" => (rows, columns, filled) = (times("number-rows-repeated"), 0, 0),
                     "table-cell" => {
-                        columns = columns.saturating_add(times("number-columns-repeated"));
+                        (times_here, length) = (times("number-columns-repeated"), 0);
+                        columns = columns.saturating_add(times_here);
                         if begins || e.attributes().count() > 2 {
                             filled = columns;
                         }
                     }
                     _ => {}
+                }
+            }
+            Event::Text(text) => length += text.len() as u64,
+            Event::End(e) if e.local_name().as_ref() == "table-cell" => {
+                texts = texts.saturating_add(times_here.saturating_mul(rows).saturating_mul(length));
+                if texts > TEXTS {
+                    return Err(FormatError::part("content.xml", "its repeated texts have more than 256 MiB"));
                 }
             }
             Event::End(e) if e.local_name().as_ref() == "table-row" => {
@@ -170,6 +201,7 @@ struct Sparse<'a> {
     name: &'a str,
     lines: Vec<Line>,
     cells: u64,
+    texts: u64,
 }
 
 impl Sparse<'_> {
@@ -183,7 +215,8 @@ impl Sparse<'_> {
         }
         let Some((_, line)) = self.lines.last_mut() else { return Ok(()) };
         self.cells += (column + 1).saturating_sub(line.len()) as u64;
-        if self.cells > CELLS {
+        self.texts += if let Data::String(text) = &data { text.len() as u64 } else { 0 };
+        if self.cells > CELLS || self.texts > TEXTS {
             return Err(FormatError::part(format!("sheet `{}`", self.name), "it has too many cells"));
         }
         line.resize(line.len().max(column + 1), Data::Empty);
@@ -194,7 +227,7 @@ impl Sparse<'_> {
 
 /// The rows of a sheet. Those of an XLSX come cell by cell, so that one cell far away costs nothing.
 fn lines(book: &mut Book, name: &str) -> Result<Vec<Line>, FormatError> {
-    let mut sparse = Sparse { name, lines: Vec::new(), cells: 0 };
+    let mut sparse = Sparse { name, lines: Vec::new(), cells: 0, texts: 0 };
     match book {
         Sheets::Xlsx(xlsx) => {
             let mut reader = xlsx.worksheet_cells_reader(name).map_err(broken)?;
@@ -254,6 +287,10 @@ fn cell(data: Data) -> Result<Cell, String> {
 }
 
 fn date(moment: calamine::ExcelDateTime) -> String {
+    // Days since 1900 that the calendar of spreadsheets has; others are told as the number they are.
+    if !(1.0..2_958_466.0).contains(&moment.as_f64()) {
+        return moment.as_f64().to_string();
+    }
     let (year, month, day, hour, minute, second, milli) = moment.to_ymd_hms_milli();
     let day = format!("{year:04}-{month:02}-{day:02}");
     match (hour, minute, second, milli) {

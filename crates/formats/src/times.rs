@@ -42,6 +42,9 @@ impl TimeReader {
 
     /// A bare number is a moment only where it is one of milliseconds that anybody alive saw, or where that was told.
     fn number(&self, n: f64, text: &str) -> Option<Instant> {
+        if !n.is_finite() {
+            return None;
+        }
         let patterns = self.forms.iter().filter(|f| matches!(f, Form::Pattern(_)));
         if let Some(moment) = patterns.into_iter().find_map(|f| self.by_form(f, text)) {
             return Some(moment);
@@ -57,7 +60,7 @@ impl TimeReader {
     fn by_form(&self, form: &Form, text: &str) -> Option<Instant> {
         match form {
             Form::Iso => self.iso(text),
-            Form::Unix => Instant::from_unix_ms((text.parse::<f64>().ok()? * 1000.0) as i64),
+            Form::Unix => Instant::from_unix_ms((text.parse::<f64>().ok().filter(|n| n.is_finite())? * 1000.0) as i64),
             Form::UnixMs => Instant::from_unix_ms(text.parse().ok()?),
             Form::Pattern(pattern) => {
                 let parsed = strtime::parse(pattern, text).ok()?;

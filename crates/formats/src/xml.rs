@@ -8,6 +8,9 @@ use std::io::Read;
 
 /// Bytes of an XML file.
 pub(crate) const FILE_BYTES: u64 = 256 << 20;
+/// Elements of one file, and of one that is kept whole.
+const ELEMENTS: usize = 10_000_000;
+const ELEMENTS_WHOLE: usize = 1_000_000;
 /// Elements in elements.
 const DEPTH: usize = 100;
 
@@ -58,6 +61,7 @@ pub(crate) struct Xml<'a> {
     counted: (usize, u64),
     depth: usize,
     seen_root: bool,
+    elements: usize,
 }
 
 /// The text of a file in whatever encoding it says, within the limit.
@@ -98,7 +102,7 @@ impl<'a> Xml<'a> {
         let mut reader = Reader::from_str(text);
         reader.config_mut().check_end_names = true;
         reader.config_mut().expand_empty_elements = true;
-        Self { reader, text, counted: (0, 1), depth: 0, seen_root: false }
+        Self { reader, text, counted: (0, 1), depth: 0, seen_root: false, elements: 0 }
     }
 
     /// The line that was reached, from 1.
@@ -127,6 +131,10 @@ impl<'a> Xml<'a> {
     fn begin(&mut self, start: &BytesStart<'_>) -> Result<Element, FormatError> {
         self.seen_root = true;
         self.depth += 1;
+        self.elements += 1;
+        if self.elements > ELEMENTS {
+            return Err(self.fault(format!("more than {ELEMENTS} elements; split the file")));
+        }
         if self.depth > DEPTH {
             return Err(self.fault(format!("elements in elements, more than {DEPTH} deep")));
         }
@@ -180,7 +188,11 @@ impl<'a> Xml<'a> {
 
     fn rest(&mut self, root: Element) -> Result<Element, FormatError> {
         let mut open = vec![root];
+        let began = self.elements;
         loop {
+            if self.elements - began > ELEMENTS_WHOLE {
+                return Err(self.fault(format!("an element with more than {ELEMENTS_WHOLE} others in it")));
+            }
             match self.event()? {
                 Event::Start(start) => {
                     let element = self.begin(&start)?;

@@ -108,7 +108,8 @@ fn counts(path: &Path) -> Result<(usize, usize), String> {
 
 #[test]
 fn every_file_of_positions_is_taken_or_refused_with_its_place() {
-    let expected: &[(&str, Result<(usize, usize), &str>)] = &[
+    type Wanted = Result<(usize, usize), &'static str>;
+    let expected: &[(&str, Wanted)] = &[
         ("gpx/wikipedia_example.gpx", Ok((1, 0))),
         ("gpx/togeojson-wpt.gpx", Ok((40, 0))),
         // Not one of its positions has both coordinates.

@@ -43,7 +43,7 @@ pub use desk::{Tally, answer};
 pub use driver::{LinkReport, Progress, run_link};
 pub use error::NodeError;
 pub use home::{Heard, Home, KeyPlace, LetIn, Node, now_ms};
-pub use jobs::{ExportStep, Job, Schedule, SodaStep, Step, Surroundings};
+pub use jobs::{ExportStep, Job, Schedule, SodaStep, Step, Surroundings, Variable};
 pub use mail::{Visit, VisitError, answer_mail, visit};
 pub use network::peers_near;
 pub use relay::{Credentials, ProjectChoice, at_relay, relay_fault};

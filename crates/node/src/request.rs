@@ -369,7 +369,7 @@ pub enum JobRequest {
         /// The table, absolute.
         file: String,
         /// How it is read.
-        read: ReadOptions,
+        read: Box<ReadOptions>,
     },
     /// Write a new job's file.
     Write {

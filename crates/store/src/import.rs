@@ -184,6 +184,13 @@ fn is_deleted(state: &DocState) -> bool {
     state.get("deleted") == Some(&Value::Bool(true))
 }
 
+/// Why a row is more than one change holds.
+fn too_large(cells: usize, bytes: usize) -> Option<String> {
+    let (most, most_bytes) = (limits::OPS_PER_CHANGE - 8, limits::CHANGE_BYTES - (64 << 10));
+    (cells > most || bytes > most_bytes)
+        .then(|| format!("the row has {cells} cells and {bytes} bytes; at most {most} and {most_bytes} are taken"))
+}
+
 fn value_size(value: Option<&Value>) -> usize {
     match value {
         Some(Value::Text(t)) => t.len() + 8,
@@ -280,14 +287,6 @@ impl<'a> Run<'a> {
             return refused(e.to_string());
         }
         let size: usize = wanted.iter().map(|(k, v)| k.len() + value_size(v.as_ref())).sum();
-        if wanted.len() > limits::OPS_PER_CHANGE - 8 || size > limits::CHANGE_BYTES - (64 << 10) {
-            return refused(format!(
-                "the row has {} cells and {size} bytes; at most {} and {} fit one change",
-                wanted.len(),
-                limits::OPS_PER_CHANGE - 8,
-                limits::CHANGE_BYTES
-            ));
-        }
         if let Some(raw) = &self.raw {
             wanted.push((self.dataset_key.clone(), Some(Value::from(raw.as_str()))));
             wanted.push((self.deleted_key.clone(), None));
@@ -319,6 +318,11 @@ impl<'a> Run<'a> {
                 return refused("is in the data set already with other values; `--mode upsert` changes it".into());
             }
         }
+        // What is not there needs no removal.
+        let cells = wanted.iter().filter(|(_, value)| value.is_some() || number.is_some()).count();
+        if let Some(reason) = too_large(cells, size) {
+            return refused(reason);
+        }
         if let Err(e) = may_edit(t, mem, &id) {
             return refused(e.to_string());
         }
@@ -327,30 +331,26 @@ impl<'a> Run<'a> {
             wanted.extend(if_new);
         }
         let shown = self.shown(&taken.row.state, &wanted);
-        let action = match write_taken(t, mem, ctx, taken, wanted, self.now_ms)? {
-            Some(true) => {
-                self.stats.created += 1;
-                if self.plan.mode == ImportMode::Replace {
-                    self.seen.extend(t.doc_ids.get(&doc_key(DocKind::Observation, &id))?.map(|n| n.value()));
-                }
-                "created"
-            }
-            Some(false) if was_deleted => {
-                self.stats.created += 1;
-                self.stats.restored += 1;
-                "created"
-            }
-            Some(false) => {
-                self.stats.updated += 1;
-                "updated"
-            }
-            None => {
-                self.stats.unchanged += 1;
-                return Ok(None);
-            }
+        let Some(is_new) = write_taken(t, mem, ctx, taken, wanted, self.now_ms)? else {
+            self.stats.unchanged += 1;
+            return Ok(None);
         };
+        if is_new && self.plan.mode == ImportMode::Replace {
+            self.seen.extend(t.doc_ids.get(&doc_key(DocKind::Observation, &id))?.map(|n| n.value()));
+        }
+        let action = self.count_written(is_new, was_deleted);
         self.tell(line, id, action, shown);
         Ok(None)
+    }
+
+    fn count_written(&mut self, is_new: bool, was_deleted: bool) -> &'static str {
+        if is_new || was_deleted {
+            self.stats.created += 1;
+            self.stats.restored += u64::from(!is_new);
+            return "created";
+        }
+        self.stats.updated += 1;
+        "updated"
     }
 
     fn shown(&self, state: &DocState, wanted: &Wanted) -> Vec<(String, Option<Value>, Option<Value>)> {

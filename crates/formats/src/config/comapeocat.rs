@@ -64,11 +64,22 @@ pub(crate) fn read(archive: &mut Archive) -> Result<TakenConfiguration, FormatEr
     (out.for_points, out.for_lines) = (chosen(&selection, "observation", &out)?, chosen(&selection, "track", &out)?);
     in_order(&mut out);
     metadata(archive, &mut out)?;
+    let used = |id: &String| out.categories.iter().any(|c| c.icon == *id);
+    let unused = icons.iter().filter(|id| !used(id)).count();
+    // CoMapeo creates only icons that a category uses; a few others do no harm.
+    let icons: Vec<String> = if unused > 500 { icons.into_iter().filter(used).collect() } else { icons };
+    let mut bytes_of_icons = 0;
     for id in icons {
         let name = format!("icons/{id}.svg");
         let bytes = archive.read(&name, ICON_BYTES)?;
         match super::svg::sanitise(&String::from_utf8_lossy(&bytes)) {
-            Some(svg) => drop(out.icons.insert(id, svg)),
+            Some(svg) => {
+                bytes_of_icons += svg.len();
+                if bytes_of_icons > super::ICONS_BYTES {
+                    return Err(fault(&name, "the icons have more than 8 MiB together"));
+                }
+                out.icons.insert(id, svg);
+            }
             None => notes.push(format!("{name} is no drawing that can be shown, and was left out")),
         }
     }
@@ -180,6 +191,9 @@ pub(super) fn options(value: &Value) -> Result<Vec<FieldChoice>, String> {
     let list = value.get("options").and_then(Value::as_array).ok_or("`options` is missing")?;
     if list.is_empty() {
         return Err("`options` is empty".into());
+    }
+    if list.len() > 2_000 {
+        return Err(format!("{} options; at most 2000 can be chosen from", list.len()));
     }
     let mut out: Vec<FieldChoice> = Vec::new();
     for option in list {

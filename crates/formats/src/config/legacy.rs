@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Bytes of a text part, and of a picture.
-const JSON_BYTES: u64 = 16 << 20;
+const JSON_BYTES: u64 = 4 << 20;
 const ICON_BYTES: u64 = 10 << 20;
 
 fn json(archive: &mut Archive, name: &str) -> Result<Value, FormatError> {

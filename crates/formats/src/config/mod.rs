@@ -16,7 +16,23 @@ use std::path::Path;
 pub use native::to_json as configuration_json;
 
 /// Bytes of a configuration file that is text.
-const TEXT_BYTES: u64 = 32 << 20;
+const TEXT_BYTES: u64 = 16 << 20;
+
+/// Options of all fields together, and bytes of all icons: what a phone shows.
+const OPTIONS: usize = 20_000;
+const ICONS_BYTES: usize = 8 << 20;
+
+/// Refuses what nobody can choose from, before it is compared with anything.
+fn bounded(c: &Configuration) -> Result<(), FormatError> {
+    let options: usize = c.fields.iter().map(|f| f.kind.choices().len()).sum();
+    let icons: usize = c.icons.values().map(String::len).sum();
+    if options > OPTIONS || icons > ICONS_BYTES {
+        return Err(FormatError::Options(format!(
+            "{options} options and {icons} bytes of icons: a configuration has at most {OPTIONS} and {ICONS_BYTES}"
+        )));
+    }
+    Ok(())
+}
 
 /// A configuration from a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +50,12 @@ pub struct TakenConfiguration {
 /// # Errors
 /// What the file is not, with its place; nothing is half read.
 pub fn read_configuration(path: &Path) -> Result<TakenConfiguration, FormatError> {
+    let taken = read_any(path)?;
+    bounded(&taken.configuration)?;
+    Ok(taken)
+}
+
+fn read_any(path: &Path) -> Result<TakenConfiguration, FormatError> {
     let mut head = Vec::new();
     std::fs::File::open(path)?.take(512).read_to_end(&mut head)?;
     if head.starts_with(b"PK") || head.starts_with(&[0x1f, 0x8b]) || head.get(257..262) == Some(b"ustar") {
@@ -55,7 +77,7 @@ pub fn read_configuration(path: &Path) -> Result<TakenConfiguration, FormatError
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(TEXT_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > TEXT_BYTES {
-        return Err(FormatError::Options("it has more than 32 MiB: this is no configuration".into()));
+        return Err(FormatError::Options("it has more than 16 MiB: this is no configuration".into()));
     }
     let text = head.strip_prefix(&[0xef, 0xbb, 0xbf]).unwrap_or(&head).trim_ascii_start();
     match text.first() {

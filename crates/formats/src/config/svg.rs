@@ -49,16 +49,27 @@ pub(crate) fn sanitise(text: &str) -> Option<String> {
 
 /// The same for an element that was read.
 pub(crate) fn sanitise_element(root: &Element) -> Option<String> {
+    if drawn(root) >= DRAWN {
+        return None;
+    }
     let mut out = String::new();
     write(root, true, &mut out);
     (out.len() <= ICON_BYTES).then_some(out)
 }
 
 fn write(element: &Element, root: bool, out: &mut String) {
-    if !ELEMENTS.contains(&element.name.as_str()) || (element.name == "style" && !plain_style(&element.text)) {
+    if !ELEMENTS.contains(&element.name.as_str())
+        || (element.name == "style" && !(plain_style(&element.text) && element.children.is_empty()))
+    {
         return;
     }
-    let attributes: Vec<&(String, String)> = element.attributes.iter().filter(|(n, v)| allowed(&element.name, n, v)).collect();
+    let mut attributes: Vec<&(String, String)> = Vec::new();
+    for attribute in element.attributes.iter().filter(|(n, v)| allowed(&element.name, n, v)) {
+        // Prefixes are gone: of `version` and `inkscape:version` the first stays.
+        if !attributes.iter().any(|(n, _)| n.eq_ignore_ascii_case(&attribute.0)) {
+            attributes.push(attribute);
+        }
+    }
     if element.name == "image" && !attributes.iter().any(|(n, _)| n == "href") {
         return;
     }
@@ -71,36 +82,177 @@ fn write(element: &Element, root: bool, out: &mut String) {
         out.push_str(&format!(" {name}=\"{}\"", escape(value)));
     }
     let text = element.text.trim();
-    if text.is_empty() && element.children.is_empty() {
+    // What explains a drawing is text, whatever a reader of another language would see in it.
+    let leaf = matches!(element.name.as_str(), "title" | "desc" | "style");
+    if text.is_empty() && (leaf || element.children.is_empty()) {
         out.push_str("/>");
         return;
     }
     out.push('>');
     out.push_str(&escape(text));
-    for child in &element.children {
+    for child in element.children.iter().filter(|_| !leaf) {
         write(child, false, out);
     }
     out.push_str(&format!("</{}>", element.name));
 }
 
+/// Attributes that drawings have; others say nothing to whoever draws, or too much.
+const ATTRIBUTES: [&str; 86] = [
+    "viewBox",
+    "width",
+    "height",
+    "version",
+    "id",
+    "class",
+    "style",
+    "transform",
+    "fill",
+    "fill-opacity",
+    "fill-rule",
+    "stroke",
+    "stroke-width",
+    "stroke-linecap",
+    "stroke-linejoin",
+    "stroke-miterlimit",
+    "stroke-dasharray",
+    "stroke-dashoffset",
+    "stroke-opacity",
+    "opacity",
+    "d",
+    "x",
+    "y",
+    "x1",
+    "y1",
+    "x2",
+    "y2",
+    "cx",
+    "cy",
+    "r",
+    "rx",
+    "ry",
+    "points",
+    "offset",
+    "stop-color",
+    "stop-opacity",
+    "gradientUnits",
+    "gradientTransform",
+    "spreadMethod",
+    "fx",
+    "fy",
+    "fr",
+    "clip-path",
+    "clip-rule",
+    "clipPathUnits",
+    "mask",
+    "maskUnits",
+    "maskContentUnits",
+    "patternUnits",
+    "patternContentUnits",
+    "patternTransform",
+    "preserveAspectRatio",
+    "color",
+    "display",
+    "visibility",
+    "overflow",
+    "font-family",
+    "font-size",
+    "font-style",
+    "font-weight",
+    "font-variant",
+    "text-anchor",
+    "text-decoration",
+    "letter-spacing",
+    "word-spacing",
+    "dominant-baseline",
+    "alignment-baseline",
+    "baseline-shift",
+    "dx",
+    "dy",
+    "rotate",
+    "textLength",
+    "lengthAdjust",
+    "pathLength",
+    "vector-effect",
+    "shape-rendering",
+    "text-rendering",
+    "image-rendering",
+    "color-rendering",
+    "paint-order",
+    "role",
+    "focusable",
+    "enable-background",
+    "isolation",
+    "mix-blend-mode",
+    "href",
+];
+
 fn allowed(element: &str, name: &str, value: &str) -> bool {
     let plain: String = value.chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect::<String>().to_lowercase();
-    // The prefix is gone: what declares one, or the space of XML itself, says nothing any more.
-    let names = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    if !names || name.to_lowercase().starts_with("on") || matches!(name, "xmlns" | "base" | "xlink" | "space") {
+    if !ATTRIBUTES.contains(&name) {
         return false;
     }
     if name == "href" {
         let picture = plain.starts_with("data:image/png;base64,") || plain.starts_with("data:image/jpeg;base64,");
-        return plain.starts_with('#') || (element == "image" && picture);
+        return (plain.starts_with('#') && element != "image") || (element == "image" && picture);
     }
-    let outside = plain.replace("url(#", "").contains("url(");
-    !outside && !plain.contains("javascript:") && !plain.contains("expression(") && !plain.contains('\\')
+    harmless(&plain)
+}
+
+/// Nothing that a style or a value fetches or runs; only parts of the same drawing are named.
+fn harmless(plain: &str) -> bool {
+    let inner = plain.replace("url(#", "");
+    let outside = [
+        "url(",
+        "src(",
+        "image(",
+        "image-set",
+        "http:",
+        "https:",
+        "//",
+        "javascript:",
+        "data:",
+        "expression",
+        "behavior",
+        "binding",
+        "@",
+        "\\",
+    ];
+    !outside.iter().any(|word| inner.contains(word))
 }
 
 fn plain_style(text: &str) -> bool {
-    let lower = text.to_lowercase();
-    !lower.contains('@') && !lower.replace("url(#", "").contains("url(") && !lower.contains("expression(") && !lower.contains('\\')
+    let plain: String = text.chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect::<String>().to_lowercase();
+    harmless(&plain)
+}
+
+/// Elements that `use` draws again, in all: what a reader can draw at once.
+const DRAWN: u64 = 10_000;
+
+/// How many elements a drawing draws, those that are drawn again counted each time.
+fn drawn(root: &Element) -> u64 {
+    fn collect<'a>(e: &'a Element, by_id: &mut std::collections::BTreeMap<&'a str, &'a Element>) {
+        if let Some(id) = e.attribute("id") {
+            by_id.insert(id, e);
+        }
+        e.children.iter().for_each(|c| collect(c, by_id));
+    }
+    fn count(e: &Element, by_id: &std::collections::BTreeMap<&str, &Element>, depth: u32, left: &mut u64) {
+        if *left == 0 || depth > 100 {
+            *left = 0;
+            return;
+        }
+        *left -= 1;
+        e.children.iter().for_each(|c| count(c, by_id, depth + 1, left));
+        let target = e.attribute("href").and_then(|h| h.strip_prefix('#')).filter(|_| e.name == "use");
+        if let Some(other) = target.and_then(|id| by_id.get(id)) {
+            count(other, by_id, depth + 1, left);
+        }
+    }
+    let mut by_id = std::collections::BTreeMap::new();
+    collect(root, &mut by_id);
+    let mut left = DRAWN;
+    count(root, &by_id, 0, &mut left);
+    DRAWN - left
 }
 
 /// A picture as a drawing, for icons that are no drawings.
@@ -131,6 +283,13 @@ mod tests {
             sanitise(hostile).unwrap(),
             r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><style>.a{fill:red}</style><use href="#p"/><use/><rect fill="url(#g)"/><path fill="#228B22" d="M12 2 2 22h20z"/></svg>"##
         );
+        let sly = r##"<svg version="1.1" xmlns:i="x" i:version="1.2"><image HREF="http://evil/a.png" href="#a"/><style>.a{background:image-set("http://e" 1x)}</style>
+            <style>.a{fill:red}<text>@import url(http://e);</text></style><desc><image href="#x" src="http://evil" srcset="http://e 1x"/></desc>
+            <path fill="src('http://e')" style="mask:src('x')" d="M0 0"/></svg>"##;
+        assert_eq!(sanitise(sly).unwrap(), r##"<svg xmlns="http://www.w3.org/2000/svg" version="1.1"><desc/><path d="M0 0"/></svg>"##);
+        let level = |n: u32| format!("<g id=\"l{n}\">{}</g>", format!("<use href=\"#l{}\"/>", n + 1).repeat(10));
+        let bomb = format!("<svg>{}<path id=\"l9\"/></svg>", (0..9).map(level).collect::<String>());
+        assert_eq!(sanitise(&bomb), None);
         assert_eq!(sanitise("<html/>"), None);
         assert_eq!(sanitise("<svg>&x;</svg>"), None);
         assert_eq!(sanitise(&format!("<svg>{}</svg>", "<g>".repeat(100_000))), None);

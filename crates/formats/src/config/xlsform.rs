@@ -13,6 +13,11 @@ type Sheet = Vec<(u64, BTreeMap<String, String>)>;
 const RULES: [&str; 9] =
     ["constraint", "relevant", "required", "default", "calculation", "choice_filter", "read_only", "appearance", "repeat_count"];
 
+/// Choices of one list.
+const LIST: usize = 2_000;
+/// Options of all questions together.
+const OPTIONS: usize = 20_000;
+
 /// `true` for a form written as delimited text: its first cell names the sheet.
 pub(crate) fn is_text(bytes: &[u8]) -> bool {
     let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
@@ -100,12 +105,17 @@ fn texts(row: &BTreeMap<String, String>, word: &str, own: &str) -> (String, Vec<
     }
 }
 
+/// A choice with its labels by language.
+type Choice = (FieldChoice, Vec<(String, String)>);
+
 struct Reader {
     out: Configuration,
     notes: Vec<String>,
     own: String,
-    lists: BTreeMap<String, Vec<(FieldChoice, Vec<(String, String)>)>>,
+    lists: BTreeMap<String, Vec<Choice>>,
     fields: Vec<String>,
+    /// Counted as questions come.
+    options: usize,
 }
 
 fn form(sheets: BTreeMap<String, Vec<(u64, Vec<String>)>>) -> Result<TakenConfiguration, FormatError> {
@@ -121,12 +131,16 @@ fn form(sheets: BTreeMap<String, Vec<(u64, Vec<String>)>>) -> Result<TakenConfig
         own: language(&setting("default_language").to_lowercase()),
         lists: BTreeMap::new(),
         fields: Vec::new(),
+        options: 0,
     };
     for (_, row) in sheet(&sheets, "choices") {
         let (Some(list), Some(id)) = (row.get("list_name"), row.get("name")) else { continue };
         let (label, others) = texts(&row, "label", &reader.own);
         let choice = FieldChoice { id: id.clone(), label: if label.is_empty() { id.clone() } else { label }, value: None };
         let options = reader.lists.entry(list.clone()).or_default();
+        if options.len() >= LIST {
+            return Err(FormatError::part(format!("list `{list}`"), format!("more than {LIST} choices")));
+        }
         if !options.iter().any(|(o, _)| o.id == choice.id) {
             options.push((choice, others));
         }
@@ -157,6 +171,12 @@ impl Reader {
         let mut rules = BTreeSet::new();
         let mut repeats = 0u32;
         for (line, row) in survey {
+            let options: usize = self.out.fields.last().map_or(0, |f| f.kind.choices().len());
+            self.options += options;
+            if self.options > OPTIONS {
+                self.left(*line, row, "everything from here on (too many options)");
+                break;
+            }
             let kind = row.get("type").map(|t| t.to_lowercase()).unwrap_or_default();
             let words: Vec<&str> = kind.split_whitespace().collect();
             match words.as_slice() {

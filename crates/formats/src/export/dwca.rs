@@ -105,7 +105,8 @@ impl RowWriter for Dwca {
         let mut properties = Map::new();
         properties.insert("category".into(), json!(seen.category));
         for (field, value) in seen.fields.iter().filter(|(f, _)| !self.terms.contains(f)) {
-            properties.insert(field.clone(), json(value));
+            let name = if field == "category" { "field:category" } else { field };
+            properties.insert(name.to_owned(), json(value));
         }
         let number = |n: Option<f64>| n.map(|n| n.to_string()).unwrap_or_default();
         let place = seen.place;

@@ -106,7 +106,7 @@ fn unique(fields: &[(String, ColumnType)]) -> Vec<String> {
     fields
         .iter()
         .map(|(field, _)| {
-            let mut name = column_name(field);
+            let mut name: String = column_name(field).chars().map(|c| if c.is_control() { '_' } else { c }).collect();
             while taken.contains(&name.to_lowercase()) {
                 name.push('_');
             }

@@ -18,11 +18,14 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Looks up a name in the environment.
+pub type Variable = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// What jobs need of the machine, handed in by the program that embeds this.
 #[derive(Clone, Default)]
 pub struct Surroundings {
     /// Looks up a name in the environment.
-    pub variable: Option<Arc<dyn Fn(&str) -> Option<String> + Send + Sync>>,
+    pub variable: Option<Variable>,
     /// IANA name of the local time zone; UTC if absent.
     pub zone: Option<String>,
 }
@@ -45,7 +48,7 @@ pub(crate) async fn job(node: &Arc<Node>, request: &JobRequest, told: Told<'_>) 
             run::run(node, &job, path, *dry_run, told).await
         }
         JobRequest::Check { file } => run::check(node, Path::new(file), told),
-        JobRequest::Preview { file, read } => new::preview(Path::new(file), read),
+        JobRequest::Preview { file, read } => new::preview(Path::new(file), read.as_ref()),
         JobRequest::Write { file, job } => new::write(Path::new(file), job),
         JobRequest::Install { file } => install(node, Path::new(file)),
         JobRequest::Remove { name } => {
