@@ -209,8 +209,9 @@ fn bad_input_is_told_with_its_place_and_changes_nothing() {
     }
     std::fs::write(path("latin1.csv"), b"lat,lon,name\n1,2,ok\n1,2,caf\xe9\n").unwrap();
     std::fs::write(path("torn.geojson"), "{\"type\":\"FeatureCollection\",\n\"features\":[").unwrap();
+    // Without a word on its encoding the first is read as what spreadsheets write.
     for (file, message) in [("latin1.csv", "line 3, column 3"), ("torn.geojson", "line 2"), ("gone.csv", "No such file")] {
-        let (code, reply) = a.json(&["import", &path(file)]);
+        let (code, reply) = a.json(&["import", &path(file), "--encoding", "utf-8"]);
         assert_eq!(code, 1, "{reply}");
         assert!(reply["error"]["message"].as_str().unwrap().contains(message), "{reply}");
     }
