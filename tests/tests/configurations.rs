@@ -1,5 +1,6 @@
 //! Configurations through the real binary: other programs' files, versions, and every way to other devices.
 
+use cairn_tests::relay::Relay;
 use cairn_tests::{Device, pair, shared};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -57,6 +58,16 @@ fn versions_travel_every_way_and_observations_keep_theirs() {
     assert_eq!(history[0]["differences"], json!(["1 texts in `es` change"]), "{history}");
     let diff = b.ok(&["config", "diff", second.as_str().unwrap()])["differences"].clone();
     assert_eq!(diff, json!(["1 texts in `es` change"]));
+    // And by a relay.
+    let relay = Relay::start(&root.path().join("relay"), 0, &[]);
+    a.ok(&["config", "edit", "category", "snare", "--name", "Trap"]);
+    a.ok(&["sync", &relay.url]);
+    for device in [&b, &c] {
+        device.ok(&["sync", &relay.url]);
+        assert_eq!(category(device, "snare").unwrap()["name"], "Trap");
+        let id = old["id"].as_str().unwrap();
+        assert_eq!(device.ok(&["show", id])["observations"][0]["configuration_version"], first);
+    }
 }
 
 #[test]

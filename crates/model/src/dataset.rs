@@ -47,16 +47,6 @@ impl ConfigurationVersion {
     pub fn of(heads: &[ChangeHash]) -> Self {
         Self(heads.iter().take(HEADS).flat_map(|h| h.0[..8].to_vec()).collect())
     }
-
-    /// `true` if a change with this hash is one of its heads.
-    pub fn names(&self, hash: &ChangeHash) -> bool {
-        self.0.as_chunks::<8>().0.iter().any(|begin| hash.0.starts_with(begin))
-    }
-
-    /// How many heads it names.
-    pub fn heads(&self) -> usize {
-        self.0.len() / 8
-    }
 }
 
 impl std::fmt::Display for ConfigurationVersion {

@@ -156,21 +156,6 @@ impl DocState {
         self.keys.iter().any(|(key, live)| live.len() > 1 && differ(live) && !crate::DocKey::is_provenance(key))
     }
 
-    /// `true` if [`DocState::edit`] with these keys would make a change.
-    pub fn would_change(&self, wanted: &[(String, Option<Value>)]) -> bool {
-        wanted.iter().any(|(key, value)| {
-            let live = match self.keys.binary_search_by(|(k, _)| k.as_str().cmp(key)) {
-                Ok(slot) => self.keys[slot].1.as_slice(),
-                Err(_) => &[],
-            };
-            match (value, live) {
-                (None, live) => !live.is_empty(),
-                (Some(value), [only]) => only.value != *value,
-                _ => true,
-            }
-        })
-    }
-
     fn op_id(&self, op: &LiveOp) -> OpId {
         OpId { counter: u64::from(op.counter), actor: self.actors[usize::from(op.actor)].id }
     }

@@ -90,6 +90,7 @@ pub(crate) fn import(node: &Node, request: &ImportRequest, told: Told<'_>) -> Re
         // A file that cannot be written is told before anything is taken.
         std::fs::File::create(rejects).map_err(|e| NodeError::file(rejects, e))?;
     }
+    let before = stamp(path);
     let repeated = if options.key.is_empty() || dataset.is_none() { HashMap::new() } else { repeated(path, &options, &project, &dataset)? };
     let bytes = Arc::new(AtomicU64::new(0));
     let rows = open_rows(path, &options, &bytes).map_err(broken(path))?;
@@ -121,7 +122,8 @@ pub(crate) fn import(node: &Node, request: &ImportRequest, told: Told<'_>) -> Re
         shown: if request.dry_run { LISTED } else { 0 },
     };
     let size = std::fs::metadata(path).map_or(0, |m| m.len());
-    let (stats, maker) = stream(node, &plan, rows, maker, path, &|rows| told(bytes.load(Ordering::Relaxed).min(size), size, rows))?;
+    let (stats, maker) =
+        stream(node, &plan, rows, maker, (path, before), &|rows| told(bytes.load(Ordering::Relaxed).min(size), size, rows))?;
     node.after_large_unit(stats.created + stats.updated)?;
     if let Some(rejects) = &request.rejects {
         write_rejects(Path::new(rejects), path, &options, &stats)?;
@@ -146,12 +148,11 @@ fn stream(
     plan: &ImportPlan,
     rows: Box<dyn Rows>,
     maker: Maker,
-    path: &Path,
+    (path, before): (&Path, Option<Stamp>),
     told: &dyn Fn(u64),
 ) -> Result<(ImportStats, Maker), NodeError> {
     let (sender, receiver) = sync_channel::<Vec<Result<ImportRow, String>>>(AHEAD);
     let name = path.display().to_string();
-    let before = stamp(path);
     std::thread::scope(|scope| {
         let reader = scope.spawn(move || {
             let (mut rows, mut maker) = (rows, maker);
@@ -190,8 +191,10 @@ fn stream(
     })
 }
 
+type Stamp = (u64, std::time::SystemTime);
+
 /// Size and time of a file: a table that is written while it is read is neither the old nor the new one.
-fn stamp(path: &Path) -> Option<(u64, std::time::SystemTime)> {
+fn stamp(path: &Path) -> Option<Stamp> {
     let meta = std::fs::metadata(path).ok()?;
     Some((meta.len(), meta.modified().ok()?))
 }

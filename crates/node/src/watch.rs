@@ -2,7 +2,8 @@
 //! changes here, and every minute, because neither events nor network shares can be relied on.
 
 use crate::carry::{Carrier, Errand, sync_place};
-use crate::home::{Heard, Node};
+use crate::heard::Heard;
+use crate::home::Node;
 use cairn_sync::ExchangeSetup;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use super::file::Job;
 use super::run;
-use crate::home::Heard;
+use crate::heard::Heard;
 use crate::{Node, now_ms};
 use cairn_store::InstalledJob;
 use std::collections::BTreeMap;

@@ -107,7 +107,9 @@ impl World {
         let all: BTreeSet<usize> = (0..self.expected.len()).collect();
         let expected = self.expected.shows(&all);
         for doc in &self.docs {
-            let values = store.values_of(doc).map_err(|e| e.to_string())?;
+            let mut values = store.values_of(doc).map_err(|e| e.to_string())?;
+            // What the store notes itself is not what people wrote.
+            values.retain(|(key, _)| !cairn_model::DocKey::is_provenance(key));
             let shown: BTreeMap<String, BTreeSet<String>> =
                 values.into_iter().map(|(key, values)| (key, values.iter().map(cairn_model::Value::display).collect())).collect();
             let wanted = expected.get(doc).cloned().unwrap_or_default();

@@ -1,0 +1,55 @@
+//! What people at a serving device should hear of.
+
+/// A device that entered through this one.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct LetIn {
+    /// The device.
+    pub device: String,
+    /// Its display name.
+    pub name: String,
+    /// Six digits that the newcomer shows too; empty for one that was approved.
+    pub check: String,
+}
+
+/// What people at a serving device should hear of.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Heard {
+    /// A device entered.
+    LetIn(LetIn),
+    /// A device asks to enter.
+    Asks,
+    /// A code was tried and was not the one shown.
+    WrongCode,
+    /// A remote that is a file or a folder is in another state than before.
+    Carried {
+        /// Its name.
+        target: String,
+        /// In a word.
+        state: String,
+        /// Why.
+        message: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A job was run by its schedule.
+    Job {
+        /// Its name.
+        name: String,
+        /// In a word.
+        state: String,
+        /// What went wrong, if anything.
+        message: String,
+    },
+    /// A device that proved the project may not exchange observations now.
+    TurnedAway {
+        /// Its display name.
+        name: String,
+        /// In a word.
+        state: String,
+        /// Why.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+}
