@@ -13,6 +13,8 @@ const FILE_BYTES: u64 = 256 << 20;
 const CELLS: u64 = 10_000_000;
 /// Bytes of all texts of a sheet: one text may stand in many cells.
 const TEXTS: u64 = 256 << 20;
+/// Rows of a sheet of ODS, empty ones included: the most that LibreOffice writes, twice.
+const ROWS: u64 = 2 << 20;
 /// Columns of a sheet.
 const COLUMNS: usize = 4096;
 
@@ -156,6 +158,8 @@ fn repeated(text: &str) -> Result<(), FormatError> {
     // A repeated cell has its text as often: counted by the longest there is.
     let mut texts = 0u64;
     let (mut times_here, mut length) = (1u64, 0u64);
+    // Programs say how many empty rows follow, up to the end of the sheet; no further.
+    let mut all_rows = 0u64;
     loop {
         let event = reader.read_event().map_err(|e| FormatError::part("content.xml", e))?;
         let begins = matches!(event, Event::Start(_));
@@ -166,7 +170,14 @@ fn repeated(text: &str) -> Result<(), FormatError> {
                     named.map(|a| a.value.parse::<u64>().unwrap_or(u64::MAX)).max().unwrap_or(1)
                 };
                 match e.local_name().as_ref() {
-                    "table-row" => (rows, columns, filled) = (times("number-rows-repeated"), 0, 0),
+                    "table" => all_rows = 0,
+                    "table-row" => {
+                        (rows, columns, filled) = (times("number-rows-repeated"), 0, 0);
+                        all_rows = all_rows.saturating_add(rows);
+                        if all_rows > ROWS {
+                            return Err(FormatError::part("content.xml", "it says that a sheet has more rows than a sheet can have"));
+                        }
+                    }
                     "table-cell" => {
                         (times_here, length) = (times("number-columns-repeated"), 0);
                         columns = columns.saturating_add(times_here);
@@ -297,5 +308,19 @@ fn date(moment: calamine::ExcelDateTime) -> String {
         (0, 0, 0, 0) => day,
         (h, m, s, 0) => format!("{day}T{h:02}:{m:02}:{s:02}"),
         (h, m, s, ms) => format!("{day}T{h:02}:{m:02}:{s:02}.{ms:03}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 746 bytes kept a reader busy for minutes: a harmless attribute of another prefix stood before the one that counts.
+    #[test]
+    fn a_sheet_does_not_repeat_its_rows_for_ever() {
+        let sheet =
+            |rows: &str| format!("<t:table xmlns:t=\"t\" xmlns:x=\"x\"><t:table-row {rows}><t:table-cell/></t:table-row></t:table>");
+        assert!(repeated(&sheet("x:number-rows-repeated=\"1\" t:number-rows-repeated=\"60000000\"")).is_err());
+        assert!(repeated(&sheet("t:number-rows-repeated=\"1048570\"")).is_ok(), "the end of a sheet as LibreOffice writes it");
     }
 }
