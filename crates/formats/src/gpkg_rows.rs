@@ -1,38 +1,17 @@
 //! Rows of one table of a GeoPackage (OGC 12-128r18). Only tables are read, never views: what a view computes has no bound.
 
 use crate::row::{Cell, Column, Reading};
-use crate::rows::{RowResult, Rows};
+use crate::rows::{RowResult, Rows, streamed};
 use crate::{FormatError, ReadOptions};
 use cairn_model::Shape;
 use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::SyncSender;
 
 /// Bytes of one value.
 const VALUE_BYTES: i32 = 16 << 20;
-/// Rows on their way from the reader's thread.
-const AHEAD: usize = 256;
-
-struct Streamed {
-    rows: Receiver<RowResult>,
-    notes: Vec<String>,
-}
-
-impl Iterator for Streamed {
-    type Item = RowResult;
-    fn next(&mut self) -> Option<RowResult> {
-        self.rows.recv().ok()
-    }
-}
-
-impl Rows for Streamed {
-    fn notes(&self) -> Vec<String> {
-        self.notes.clone()
-    }
-}
-
 fn broken(e: impl ToString) -> FormatError {
     FormatError::part("the database", e)
 }
@@ -91,16 +70,9 @@ pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Box<dyn Rows>, 
     }
     let reading = Reading::new(options)?;
     let (columns, types) = columns(&connection, layer, &reading)?;
-    let (sender, rows) = sync_channel(AHEAD);
     let (table, geometry) = (layer.table.clone(), layer.geometry.clone());
-    std::thread::spawn(move || {
-        let source = Source { reading, columns, types, geometry };
-        if let Err(e) = source.send_all(&connection, &table, &sender) {
-            // Whoever does not listen any more needs no answer.
-            sender.send(Err(e)).ok();
-        }
-    });
-    Ok(Box::new(Streamed { rows, notes }))
+    let source = Source { reading, columns, types, geometry };
+    Ok(Box::new(streamed(notes, move |to| source.send_all(&connection, &table, to))))
 }
 
 fn layers(connection: &Connection) -> Result<Vec<Layer>, FormatError> {

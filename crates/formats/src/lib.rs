@@ -14,13 +14,17 @@ mod kml_rows;
 mod row;
 mod rows;
 mod sheet_rows;
+mod shp_rows;
 mod text;
 mod times;
 mod wkt;
 mod xml;
 
 pub use config::{TakenConfiguration, configuration_json, read_configuration, sanitise_svg, write_comapeocat};
-pub use export::{About, ExportRow, Kinds, RowWriter, Survey, WRITE_FORMATS, WriteOptions, Written, create, needs_survey, write_format};
+pub use export::{
+    About, Encoded, ExportRow, Kinds, RowEncoder, RowWriter, Survey, WRITE_FORMATS, WriteOptions, Written, create, needs_survey,
+    write_format,
+};
 pub use geojson::write as geojson_geometry;
 pub use row::{Cell, FormatError, Part, Position, ReadOptions, Row, RowFault, number, taken_for};
 pub use rows::{ROW_FORMATS, RowResult, Rows, open_rows, recognise};

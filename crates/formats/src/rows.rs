@@ -7,6 +7,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// A row, or why it cannot be taken; an outer error ends the file.
 pub type RowResult = Result<Result<Row, RowFault>, FormatError>;
@@ -40,6 +41,43 @@ impl<I: Iterator<Item = RowResult> + Send> Rows for Ready<I> {
     }
 }
 
+/// Rows on their way from the thread that reads them.
+const AHEAD: usize = 256;
+
+/// Rows that a thread of their own reads: of libraries that lend rows and cannot be stopped between two.
+pub(crate) struct Streamed {
+    rows: Receiver<RowResult>,
+    notes: Vec<String>,
+}
+
+impl Iterator for Streamed {
+    type Item = RowResult;
+    fn next(&mut self) -> Option<RowResult> {
+        self.rows.recv().ok()
+    }
+}
+
+impl Rows for Streamed {
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+}
+
+/// `work` sends rows until it is done, or nobody listens any more; what it fails with comes last.
+pub(crate) fn streamed(
+    notes: Vec<String>,
+    work: impl FnOnce(&SyncSender<RowResult>) -> Result<(), FormatError> + Send + 'static,
+) -> Streamed {
+    let (sender, rows) = sync_channel(AHEAD);
+    std::thread::spawn(move || {
+        if let Err(e) = work(&sender) {
+            // Whoever does not listen any more needs no answer.
+            sender.send(Err(e)).ok();
+        }
+    });
+    Streamed { rows, notes }
+}
+
 /// Counts bytes as they are read, for progress.
 struct Counted<R> {
     input: R,
@@ -55,7 +93,7 @@ impl<R: Read> Read for Counted<R> {
 }
 
 /// The kinds of files that rows come from, by the word for `--format`.
-pub const ROW_FORMATS: [&str; 9] = ["csv", "tsv", "geojson", "gpx", "kml", "kmz", "gpkg", "dwca", "sheet"];
+pub const ROW_FORMATS: [&str; 10] = ["csv", "tsv", "geojson", "gpx", "kml", "kmz", "gpkg", "dwca", "shapefile", "sheet"];
 
 /// What a file is: by the word that was told, else by its first bytes, else by its ending.
 ///
@@ -72,6 +110,7 @@ pub fn recognise(path: &Path, told: Option<&str>) -> Result<&'static str, Format
             "kmz" => "kmz",
             "gpkg" => "gpkg",
             "dwca" => "dwca",
+            "shapefile" | "shp" => "shapefile",
             "sheet" | "xlsx" | "xls" | "ods" | "xlsb" | "xlsm" => "sheet",
             _ => return None,
         })
@@ -92,12 +131,13 @@ pub fn recognise(path: &Path, told: Option<&str>) -> Result<&'static str, Format
         () if head.starts_with(b"SQLite format 3\0") => "gpkg",
         () if head.starts_with(b"PK\x03\x04") => in_zip(path, named)?,
         () if head.starts_with(&[0x1f, 0x8b]) => "dwca",
+        () if head.starts_with(&[0, 0, 0x27, 0x0a]) => "shapefile",
         () if head.starts_with(&[0xd0, 0xcf, 0x11, 0xe0]) => "sheet",
         () if text.starts_with(b"<") && contains("<gpx") => "gpx",
         () if text.starts_with(b"<") && (contains("<kml") || contains(":kml")) => "kml",
         () if (text.starts_with(b"{") || text.starts_with(b"\x1e")) && named != Some("csv") && named != Some("tsv") => "geojson",
         () => named.ok_or_else(|| {
-            FormatError::Options("this file is nothing that is known: CSV, XLSX, ODS, GeoJSON, GPX, KML, KMZ, GeoPackage or a Darwin Core archive (`--format` tells which)".into())
+            FormatError::Options("this file is nothing that is known: CSV, XLSX, ODS, GeoJSON, GPX, KML, KMZ, GeoPackage, a shapefile or a Darwin Core archive (`--format` tells which)".into())
         })?,
     })
 }
@@ -105,10 +145,12 @@ pub fn recognise(path: &Path, told: Option<&str>) -> Result<&'static str, Format
 fn in_zip(path: &Path, named: Option<&'static str>) -> Result<&'static str, FormatError> {
     let names = crate::archive::names(path)?;
     let has = |n: &str| names.iter().any(|name| name == n || name.ends_with(&format!("/{n}")));
+    let ends = |ending: &str| names.iter().any(|n| n.to_lowercase().ends_with(ending));
     Ok(match () {
         () if has("xl/workbook.xml") || has("xl/workbook.bin") || has("content.xml") => "sheet",
         () if has("meta.xml") => "dwca",
-        () if names.iter().any(|n| n.to_lowercase().ends_with(".kml")) => "kmz",
+        () if ends(".kml") => "kmz",
+        () if ends(".shp") => "shapefile",
         () => named.unwrap_or("dwca"),
     })
 }
@@ -134,6 +176,7 @@ pub fn open_rows(path: &Path, options: &ReadOptions, bytes: &Arc<AtomicU64>) -> 
         "kmz" => crate::kml_rows::read_zipped(path, options)?,
         "gpkg" => crate::gpkg_rows::read(path, options)?,
         "sheet" => crate::sheet_rows::read(path, options)?,
+        "shapefile" => crate::shp_rows::read(path, options)?,
         _ => crate::dwca_rows::read(path, options)?,
     })
 }

@@ -1,6 +1,8 @@
 //! Keys of a document. Flat, because two devices may create the same document independently and objects
 //! created under one key would hide each other.
 
+use std::borrow::Cow;
+
 /// The category every project knows.
 pub const UNCATEGORISED: &str = "uncategorised";
 
@@ -48,27 +50,18 @@ impl DocKey {
 
     /// Reads a key; one that does not follow the grammar is [`DocKey::Other`].
     pub fn decode(raw: &str) -> Self {
-        let other = || DocKey::Other(raw.to_owned());
-        match raw {
-            "category" => return DocKey::Category,
-            "at" => return DocKey::At,
-            "where" => return DocKey::Where,
-            "note" => return DocKey::Note,
-            "deleted" => return DocKey::Deleted,
-            "dataset" => return DocKey::Dataset,
-            "made-with" => return DocKey::MadeWith,
-            _ => {}
+        match KeyRef::of(raw) {
+            KeyRef::Category => DocKey::Category,
+            KeyRef::At => DocKey::At,
+            KeyRef::Where => DocKey::Where,
+            KeyRef::Note => DocKey::Note,
+            KeyRef::Deleted => DocKey::Deleted,
+            KeyRef::Dataset => DocKey::Dataset,
+            KeyRef::MadeWith => DocKey::MadeWith,
+            KeyRef::Field(f) => DocKey::Field(f.into_owned()),
+            KeyRef::Choice(f, o) => DocKey::Choice(f.into_owned(), o.into_owned()),
+            KeyRef::Other => DocKey::Other(raw.to_owned()),
         }
-        if let Some(rest) = raw.strip_prefix("f.") {
-            return unescape(rest).map_or_else(other, DocKey::Field);
-        }
-        if let Some((field, option)) = raw.strip_prefix("o.").and_then(|r| r.split_once('.')) {
-            return match (unescape(field), unescape(option)) {
-                (Some(f), Some(o)) => DocKey::Choice(f, o),
-                _ => other(),
-            };
-        }
-        other()
     }
 
     /// `true` for what programs note beside what people observed: two devices that noted it differently have nothing to settle.
@@ -82,6 +75,44 @@ impl DocKey {
             DocKey::Field(f) => f.clone(),
             DocKey::Choice(f, o) => format!("{f}={o}"),
             other => other.encode(),
+        }
+    }
+}
+
+/// A key where it lies, for looking at many documents.
+pub(crate) enum KeyRef<'a> {
+    Category,
+    At,
+    Where,
+    Note,
+    Deleted,
+    Dataset,
+    MadeWith,
+    Field(Cow<'a, str>),
+    Choice(Cow<'a, str>, Cow<'a, str>),
+    Other,
+}
+
+impl<'a> KeyRef<'a> {
+    pub(crate) fn of(raw: &'a str) -> Self {
+        if let Some(rest) = raw.strip_prefix("f.") {
+            return unescaped(rest).map_or(KeyRef::Other, KeyRef::Field);
+        }
+        if let Some((field, option)) = raw.strip_prefix("o.").and_then(|r| r.split_once('.')) {
+            return match (unescaped(field), unescaped(option)) {
+                (Some(f), Some(o)) => KeyRef::Choice(f, o),
+                _ => KeyRef::Other,
+            };
+        }
+        match raw {
+            "category" => KeyRef::Category,
+            "at" => KeyRef::At,
+            "where" => KeyRef::Where,
+            "note" => KeyRef::Note,
+            "deleted" => KeyRef::Deleted,
+            "dataset" => KeyRef::Dataset,
+            "made-with" => KeyRef::MadeWith,
+            _ => KeyRef::Other,
         }
     }
 }
@@ -101,10 +132,14 @@ pub fn escape(id: &str) -> String {
 
 /// Undoes [`escape`]; `None` where the text is not an escaped id.
 pub fn unescape(text: &str) -> Option<String> {
+    unescaped(text).map(Cow::into_owned)
+}
+
+fn unescaped(text: &str) -> Option<Cow<'_, str>> {
     let bytes = text.as_bytes();
     let plain = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_' || *b == b'-';
     if bytes.iter().all(plain) {
-        return Some(text.to_owned());
+        return Some(Cow::Borrowed(text));
     }
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
@@ -122,7 +157,7 @@ pub fn unescape(text: &str) -> Option<String> {
             _ => return None,
         }
     }
-    String::from_utf8(out).ok()
+    String::from_utf8(out).ok().map(Cow::Owned)
 }
 
 #[cfg(test)]

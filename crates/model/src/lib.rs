@@ -16,6 +16,7 @@ mod instant;
 mod key;
 pub mod limits;
 mod observation;
+mod observation_ref;
 mod place;
 mod shape;
 mod state;
@@ -31,6 +32,7 @@ pub use ids::{ChunkHash, DeviceId, DocId, DocKind, FeedId, IdError, ProjectId, U
 pub use instant::{Instant, TimeError};
 pub use key::{DocKey, UNCATEGORISED, escape, unescape};
 pub use observation::{FieldValue, Observation};
+pub use observation_ref::{FieldRef, ObservationRef};
 pub use place::{Place, PlaceError};
 pub use shape::{Coord, Shape, ShapeError};
 pub use state::{ApplyError, DocState, LiveOp};

@@ -1,6 +1,6 @@
 //! An observation as people see it, read from a document's state.
 
-use crate::{ConfigurationVersion, Dataset, DocKey, DocState, Instant, Place, Shape, UNCATEGORISED, Value, ValueRef};
+use crate::{ConfigurationVersion, Dataset, DocState, Instant, ObservationRef, Place, Shape, Value, ValueRef};
 use std::collections::BTreeMap;
 
 /// What stands in a field.
@@ -43,59 +43,7 @@ impl Observation {
 
     /// The same of keys in byte order with their shown values.
     pub fn of_shown<'a>(keys: impl Iterator<Item = (&'a str, ValueRef<'a>)>) -> Self {
-        let mut seen = Self { category: UNCATEGORISED.to_owned(), ..Self::default() };
-        for (raw, value) in keys {
-            seen.read_key(DocKey::decode(raw), value);
-        }
-        seen
-    }
-
-    fn read_key(&mut self, key: DocKey, value: ValueRef<'_>) {
-        let text = match value {
-            ValueRef::Text(text) => Some(text),
-            _ => None,
-        };
-        match key {
-            DocKey::Category => {
-                if let Some(id) = text {
-                    id.clone_into(&mut self.category);
-                }
-            }
-            DocKey::At => self.at = text.map(str::to_owned),
-            DocKey::Where => self.read_where(value),
-            DocKey::Note => self.note = text.map(str::to_owned),
-            DocKey::Deleted => self.deleted = value == ValueRef::Bool(true),
-            DocKey::Field(id) => {
-                self.fields.entry(id).or_insert_with(|| FieldValue::One(value.owned()));
-            }
-            DocKey::Choice(id, option) => self.read_choice(id, option),
-            DocKey::Dataset => self.dataset = text.and_then(Dataset::parse),
-            DocKey::MadeWith => {
-                if let ValueRef::Bytes(heads) = value {
-                    self.made_with = Some(ConfigurationVersion(heads.to_vec()));
-                }
-            }
-            DocKey::Other(_) => {}
-        }
-    }
-
-    fn read_where(&mut self, value: ValueRef<'_>) {
-        match value {
-            ValueRef::Text(geo) => self.place = Place::from_geo(geo).ok(),
-            ValueRef::Bytes(wkb) => {
-                self.shape = Shape::from_wkb(wkb).ok();
-                self.place = self.shape.as_ref().and_then(Shape::first).map(|c| c.place());
-            }
-            _ => {}
-        }
-    }
-
-    // `o.` sorts after `f.`; where both exist the single value is shown and the options are listed as a conflict.
-    fn read_choice(&mut self, id: String, option: String) {
-        match self.fields.entry(id).or_insert_with(|| FieldValue::Several(Vec::new())) {
-            FieldValue::Several(options) => options.push(option),
-            FieldValue::One(_) => {}
-        }
+        ObservationRef::of_shown(keys).owned()
     }
 
     /// When it was, in milliseconds since 1970; `None` where unknown or not a time.

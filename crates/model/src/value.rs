@@ -37,6 +37,18 @@ pub enum ValueRef<'a> {
 }
 
 impl ValueRef<'_> {
+    /// As [`Value::display`].
+    pub fn display(self) -> String {
+        match self {
+            ValueRef::Text(t) => t.to_owned(),
+            ValueRef::Integer(i) => i.to_string(),
+            ValueRef::Decimal(d) => d.to_string(),
+            ValueRef::Bool(b) => b.to_string(),
+            ValueRef::Bytes(b) => crate::hex(b),
+            ValueRef::Unknown(name) => format!("({name})"),
+        }
+    }
+
     /// The same, owned.
     pub fn owned(self) -> Value {
         match self {
@@ -73,14 +85,7 @@ impl Value {
 
     /// For people and CSV cells: `true`/`false`, shortest decimal that reads back equal, hex for bytes.
     pub fn display(&self) -> String {
-        match self {
-            Value::Text(t) => t.clone(),
-            Value::Integer(i) => i.to_string(),
-            Value::Decimal(d) => d.to_string(),
-            Value::Bool(b) => b.to_string(),
-            Value::Bytes(b) => crate::hex(b),
-            Value::Unknown(name) => format!("({name})"),
-        }
+        self.borrowed().display()
     }
 }
 

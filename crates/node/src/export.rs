@@ -4,18 +4,18 @@ use crate::home::now_ms;
 use crate::import::Told;
 use crate::reading::filter;
 use crate::request::{ExportRequest, Reply};
+use crate::survey::survey;
 use crate::{Node, NodeError};
-use cairn_formats::{About, ExportRow, FormatError, Kinds, Survey, Written, create, needs_survey, write_format};
-use cairn_model::{DocId, DocKey, Instant, Observation, Place, ValueRef};
-use cairn_store::{AsOf, Filter, Store, StoreError};
+use cairn_formats::{About, Encoded, FormatError, RowEncoder, RowWriter, Survey, Written, create, needs_survey, write_format};
+use cairn_model::{Instant, ObservationRef, Place};
+use cairn_store::{AsOf, Store, StoreError, Walk};
 use serde_json::json;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
-/// Rows that go to the writer together, and batches of them on their way.
+/// Rows that are read and encoded together, and parts of them that each thread may be ahead.
 const TOGETHER: usize = 256;
-const AHEAD: usize = 8;
+const AHEAD: usize = 4;
 
 /// How positions are made less exact before they leave.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,7 +55,7 @@ impl Rounding {
         (step / 2.0 * 111_320.0 * std::f64::consts::SQRT_2).ceil()
     }
 
-    pub(crate) fn apply(self, seen: &mut Observation) {
+    pub(crate) fn apply(self, seen: &mut ObservationRef<'_>) {
         if let Some(place) = seen.place {
             let (lat, lon) = self.coarse(place.lat, place.lon);
             let more = self.uncertainty() + place.uncertainty.unwrap_or(0.0);
@@ -64,71 +64,6 @@ impl Rounding {
         // A track whose positions are moved shows its way all the same: only where it began is told.
         seen.shape = None;
     }
-}
-
-fn ranged(seen: Observation, id: DocId, coarse: Option<Rounding>) -> ExportRow {
-    let mut row = ExportRow { id, seen };
-    if let Some(coarse) = coarse {
-        coarse.apply(&mut row.seen);
-    }
-    row
-}
-
-fn survey(store: &Store, filter: &Filter, as_of: Option<&AsOf>, coarse: Option<Rounding>) -> Result<Survey, NodeError> {
-    if as_of.is_none() && Store::takes_all(filter) {
-        return survey_all(store, coarse);
-    }
-    let mut out = Survey::default();
-    store.each_observation(filter, as_of, &mut |id, seen| {
-        let row = ranged(seen, id, coarse);
-        out.rows += 1;
-        for (name, value) in &row.seen.fields {
-            match out.fields.get_mut(name) {
-                Some(kinds) => kinds.add(value),
-                None => out.fields.entry(name.clone()).or_default().add(value),
-            }
-        }
-        out.altitude |= row.seen.place.is_some_and(|p| p.altitude.is_some());
-        out.uncertainty |= row.seen.place.is_some_and(|p| p.uncertainty.is_some());
-        out.shapes |= row.seen.shape.is_some();
-        Ok(())
-    })?;
-    Ok(out)
-}
-
-/// The same of everything, by the keys alone.
-fn survey_all(store: &Store, coarse: Option<Rounding>) -> Result<Survey, NodeError> {
-    let mut out = Survey::default();
-    let mut rows = 0;
-    let mut keys: HashMap<String, Kinds> = HashMap::new();
-    store.each_key(&mut || rows += 1, &mut |key, value| {
-        if key == "where" {
-            out.shapes |= matches!(value, ValueRef::Bytes(_));
-            if let ValueRef::Text(geo) = value {
-                out.uncertainty |= geo.contains(";u=");
-                out.altitude |= geo.bytes().take_while(|b| *b != b';').filter(|b| *b == b',').count() > 1;
-            }
-            return;
-        }
-        if let Some(kinds) = keys.get_mut(key) {
-            return kinds.see(value);
-        }
-        let kinds = keys.entry(key.to_owned()).or_default();
-        kinds.see(value);
-    })?;
-    for (key, kinds) in keys {
-        match DocKey::decode(&key) {
-            DocKey::Field(field) => out.fields.entry(field).or_default().join(kinds),
-            // An option chosen is a text of its field, whatever stands there.
-            DocKey::Choice(field, _) => out.fields.entry(field).or_default().join(Kinds { text: true, ..Kinds::default() }),
-            _ => {}
-        }
-    }
-    if coarse.is_some() {
-        (out.altitude, out.uncertainty, out.shapes) = (false, true, false);
-    }
-    out.rows = rows;
-    Ok(out)
 }
 
 /// A moment: a number of a sync, a digest that `status` showed after one, or a time by the authors' clocks.
@@ -157,12 +92,14 @@ pub(crate) fn export(node: &Node, request: &ExportRequest, told: Told<'_>) -> Re
     let store = node.store();
     let moment = request.as_of.as_deref().map(|t| as_of(&store, t)).transpose()?;
     let (about, filter) = (about(&store, request)?, filter(&store, &request.filter)?);
+    let walk = store.walk(&filter, moment.clone())?;
     let survey = match needs_survey(format) {
-        true => survey(&store, &filter, moment.as_ref(), coarse)?,
-        false => Survey { rows: store.count()?, ..Survey::default() },
+        true => survey(&store, &walk, moment.is_none() && Store::takes_all(&filter), coarse)?,
+        false => Survey::default(),
     };
     let temporary = unfinished(path);
-    let done = write(&store, request, format, (&filter, moment.as_ref(), coarse), &survey, &about, &temporary, told);
+    let writer = create(&temporary, format, &request.write, &survey, &about).map_err(fault);
+    let done = writer.and_then(|writer| write(&walk, coarse, writer, path, told));
     let written = match done.and_then(|w| std::fs::rename(&temporary, path).map(|()| w).map_err(|e| NodeError::file(path, e))) {
         Ok(written) => written,
         Err(e) => {
@@ -199,51 +136,81 @@ fn about(store: &Store, request: &ExportRequest) -> Result<About, NodeError> {
     })
 }
 
-type Which<'a> = (&'a Filter, Option<&'a AsOf>, Option<Rounding>);
+/// As many threads as help: each reads rows and makes what stands in the file of them.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(4)
+}
 
-/// The store reads on this thread while another one writes the file.
-#[allow(clippy::too_many_arguments)]
+/// Rows `step`, `step + threads`, ... of a walk, in parts of [`TOGETHER`], each encoded and sent.
+fn encode(walk: &Walk<'_>, encoder: &dyn RowEncoder, coarse: Option<Rounding>, steps: impl Iterator<Item = usize>, to: &SyncSender<Made>) {
+    for step in steps {
+        let mut part = Encoded::default();
+        let rows = step * TOGETHER..((step + 1) * TOGETHER).min(walk.rows());
+        let mut fault = None;
+        let read = walk.part(rows, &mut |id, seen| {
+            let done = match coarse {
+                None => encoder.encode(id, seen, &mut part),
+                Some(coarse) => {
+                    let mut seen = seen.clone();
+                    coarse.apply(&mut seen);
+                    encoder.encode(id, &seen, &mut part)
+                }
+            };
+            done.map_err(|e| {
+                fault = Some(e);
+                StoreError::Source("a row that the format cannot hold".into())
+            })
+        });
+        let made = match (fault, read) {
+            (Some(e), _) => Err(Fault::Format(e)),
+            (None, Err(e)) => Err(Fault::Store(e)),
+            (None, Ok(())) => Ok(part),
+        };
+        let failed = made.is_err();
+        // Nobody receives any more once the writer stopped: what it says is the reason.
+        if to.send(made).is_err() || failed {
+            return;
+        }
+    }
+}
+
+enum Fault {
+    Format(FormatError),
+    Store(StoreError),
+}
+
+type Made = Result<Encoded, Fault>;
+
+/// Several threads read and encode, each every so many parts; this one puts the parts into the file in their order.
 fn write(
-    store: &Store,
-    request: &ExportRequest,
-    format: &str,
-    (filter, moment, coarse): Which<'_>,
-    survey: &Survey,
-    about: &About,
-    to: &Path,
+    walk: &Walk<'_>,
+    coarse: Option<Rounding>,
+    mut writer: Box<dyn RowWriter>,
+    file: &Path,
     told: Told<'_>,
 ) -> Result<Written, NodeError> {
-    let fault = |e: FormatError| NodeError::file(Path::new(&request.file), e);
-    let mut writer = create(to, format, &request.write, survey, about).map_err(fault)?;
-    let (sender, receiver) = sync_channel::<Vec<ExportRow>>(AHEAD);
+    let fault = |e: FormatError| NodeError::file(file, e);
+    let (encoder, threads, total) = (writer.encoder(), threads(), walk.rows());
     std::thread::scope(|scope| {
-        let work = scope.spawn(move || -> Result<Written, FormatError> {
-            while let Ok(batch) = receiver.recv() {
-                for row in &batch {
-                    writer.write(row)?;
-                }
-            }
-            writer.finish()
-        });
-        let mut batch = Vec::with_capacity(TOGETHER);
-        let mut rows = 0;
-        let stopped = || StoreError::Source("the writer stopped".into());
-        let read = store.each_observation(filter, moment, &mut |id, seen| {
-            batch.push(ranged(seen, id, coarse));
-            if batch.len() == TOGETHER {
-                rows += TOGETHER as u64;
-                told(rows, survey.rows, rows);
-                sender.send(std::mem::replace(&mut batch, Vec::with_capacity(TOGETHER))).map_err(|_| stopped())?;
-            }
-            Ok(())
-        });
-        let read = read.and_then(|_| sender.send(batch).map_err(|_| stopped()));
-        drop(sender);
-        let written = work.join().map_err(|_| NodeError::Store { message: "the writer of the file ended".into() })?;
-        // What the writer says is why the reader stopped.
-        let written = written.map_err(fault)?;
-        read?;
-        Ok(written)
+        let mut lanes = Vec::new();
+        for first in 0..threads {
+            let (sender, receiver) = sync_channel::<Made>(AHEAD);
+            let encoder = encoder.clone();
+            let steps = (first..total.div_ceil(TOGETHER)).step_by(threads);
+            scope.spawn(move || encode(walk, &*encoder, coarse, steps, &sender));
+            lanes.push(receiver);
+        }
+        for step in 0..total.div_ceil(TOGETHER) {
+            let ended = || NodeError::Store { message: "a reader of the project ended".into() };
+            let part = lanes[step % threads].recv().map_err(|_| ended())?.map_err(|e| match e {
+                Fault::Format(e) => fault(e),
+                Fault::Store(e) => e.into(),
+            })?;
+            writer.put(&part).map_err(fault)?;
+            let rows = ((step + 1) * TOGETHER).min(total) as u64;
+            told(rows, total as u64, rows);
+        }
+        writer.finish().map_err(fault)
     })
 }
 

@@ -36,6 +36,7 @@ mod relay;
 mod request;
 mod serve;
 mod show;
+mod survey;
 mod watch;
 mod writing;
 

@@ -3,9 +3,10 @@
 use crate::StoreError;
 use crate::docs::{ChangeRef, DocRow};
 use crate::tables::from_bytes;
-use cairn_model::{ActorId, ChangeHash, DocId, DocKind, Observation, Value, ValueRef};
+use cairn_model::{ActorId, ChangeHash, DocId, DocKind, ObservationRef, Value, ValueRef};
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
+use std::marker::PhantomData;
 
 /// The same shape as [`DocRow`], so that it reads the same bytes.
 #[derive(Deserialize)]
@@ -13,9 +14,9 @@ struct RowRef<'a> {
     kind: DocKind,
     id: DocId,
     #[serde(rename = "applied")]
-    _applied: Vec<ChangeRef>,
+    _applied: Passed<ChangeRef>,
     #[serde(rename = "waiting")]
-    _waiting: Vec<ChangeRef>,
+    _waiting: Passed<ChangeRef>,
     #[serde(rename = "creator")]
     _creator: Option<(ChangeHash, u32)>,
     #[serde(borrow)]
@@ -25,13 +26,13 @@ struct RowRef<'a> {
 #[derive(Deserialize)]
 struct StateRef<'a> {
     #[serde(rename = "actors")]
-    _actors: Vec<(ActorId, u32)>,
+    _actors: Passed<(ActorId, u32)>,
     #[serde(rename = "max_op")]
     _max_op: u32,
     #[serde(rename = "heads")]
-    _heads: Vec<ChangeHash>,
+    _heads: Passed<ChangeHash>,
     #[serde(borrow)]
-    keys: Vec<(&'a str, Live<'a>)>,
+    keys: Keys<'a>,
 }
 
 #[derive(Deserialize)]
@@ -42,6 +43,54 @@ struct OpRef<'a> {
     _actor: u16,
     #[serde(borrow)]
     value: ValueRef<'a>,
+}
+
+/// A list that is read over.
+struct Passed<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Passed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Over<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Over<T> {
+            type Value = Passed<T>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Passed<T>, A::Error> {
+                while seq.next_element::<T>()?.is_some() {}
+                Ok(Passed(PhantomData))
+            }
+        }
+        deserializer.deserialize_seq(Over(PhantomData))
+    }
+}
+
+/// The keys with what is shown of them, and whether one has several live operations.
+struct Keys<'a> {
+    shown: Vec<(&'a str, ValueRef<'a>)>,
+    contested: bool,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Keys<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Keys<'de>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("keys")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Keys<'de>, A::Error> {
+                // A length that lies must not ask for memory.
+                let mut keys = Keys { shown: Vec::with_capacity(seq.size_hint().unwrap_or(0).min(64)), contested: false };
+                while let Some((key, live)) = seq.next_element::<(&str, Live<'de>)>()? {
+                    keys.contested |= live.several;
+                    keys.shown.extend(live.first.map(|value| (key, value)));
+                }
+                Ok(keys)
+            }
+        }
+        deserializer.deserialize_seq(Pairs)
+    }
 }
 
 /// The live operations of one key: the first, and whether there are others.
@@ -82,11 +131,10 @@ pub(crate) enum Glimpse<'a> {
 impl<'a> Glimpse<'a> {
     pub fn of(bytes: &'a [u8]) -> Result<Self, StoreError> {
         let row: RowRef<'a> = from_bytes(bytes, "document")?;
-        if row.state.keys.iter().any(|(_, live)| live.several) {
+        if row.state.keys.contested {
             return Ok(Self::Contested(Box::new(from_bytes(bytes, "document")?)));
         }
-        let keys = row.state.keys.into_iter().filter_map(|(key, live)| Some((key, live.first?))).collect();
-        Ok(Self::Plain(row.kind, row.id, keys))
+        Ok(Self::Plain(row.kind, row.id, row.state.keys.shown))
     }
 
     pub fn kind(&self) -> DocKind {
@@ -122,10 +170,10 @@ impl<'a> Glimpse<'a> {
         }
     }
 
-    pub fn observation(&self) -> Observation {
+    pub fn observation(&self) -> ObservationRef<'_> {
         match self {
-            Self::Plain(_, _, keys) => Observation::of_shown(keys.iter().copied()),
-            Self::Contested(row) => Observation::read(&row.state),
+            Self::Plain(_, _, keys) => ObservationRef::of_shown(keys.iter().copied()),
+            Self::Contested(row) => ObservationRef::of_shown(row.state.shown().map(|(key, value)| (key, value.borrowed()))),
         }
     }
 
@@ -142,7 +190,7 @@ impl<'a> Glimpse<'a> {
 mod tests {
     use super::*;
     use crate::tables::to_bytes;
-    use cairn_model::{Change, DocState};
+    use cairn_model::{Change, DocState, Observation};
 
     #[test]
     fn a_glimpse_shows_what_the_row_shows() {
@@ -167,7 +215,7 @@ mod tests {
             let bytes = to_bytes(&row);
             let glimpse = Glimpse::of(&bytes).unwrap();
             assert_eq!(matches!(glimpse, Glimpse::Contested(_)), contested);
-            assert_eq!((glimpse.id(), glimpse.observation()), (row.id, Observation::read(&row.state)));
+            assert_eq!((glimpse.id(), glimpse.observation().owned()), (row.id, Observation::read(&row.state)));
             for (key, _) in &values {
                 assert_eq!(glimpse.get(key).map(ValueRef::owned).as_ref(), row.state.get(key));
             }

@@ -22,6 +22,7 @@ mod query;
 mod receipts;
 mod shelves;
 mod tables;
+mod walk;
 
 pub use check::Finding;
 pub use configurations::ConfigurationChange;
@@ -42,3 +43,4 @@ pub use moments::AsOf;
 pub use query::{Bbox, Filter, Listing};
 pub use receipts::{Coverage, KnownDevice};
 pub use shelves::{MailChunk, MailRun};
+pub use walk::{KeyWalk, Visit, Walk};

@@ -50,25 +50,25 @@ impl Store {
         }
         Ok(None)
     }
+}
 
-    /// A document as it was; empty if it was not there.
-    pub(crate) fn state_at(&self, v: &View, row: &DocRow, moment: &AsOf) -> Result<DocState, StoreError> {
-        let mut kept = Vec::new();
-        for at in &row.applied {
-            let there = match moment {
-                AsOf::Held(chains) => chains.get(&at.feed).is_some_and(|seq| at.seq <= *seq),
-                AsOf::Time(_) => true,
-            };
-            if there {
-                kept.push((*at, read_change(v, &self.mem, at)?));
-            }
+/// A document as it was; empty if it was not there.
+pub(crate) fn state_at(v: &View, mem: &Mem, row: &DocRow, moment: &AsOf) -> Result<DocState, StoreError> {
+    let mut kept = Vec::new();
+    for at in &row.applied {
+        let there = match moment {
+            AsOf::Held(chains) => chains.get(&at.feed).is_some_and(|seq| at.seq <= *seq),
+            AsOf::Time(_) => true,
+        };
+        if there {
+            kept.push((*at, read_change(v, mem, at)?));
         }
-        if let AsOf::Time(until) = moment {
-            kept.retain(|(_, change): &(_, Change)| change.time_ms <= *until);
-        }
-        let mut past = DocRow::new(row.kind, row.id);
-        // A change whose dependencies came later by their clocks waits, as it would have then.
-        crate::docs::rebuild(&mut past, kept);
-        Ok(past.state)
     }
+    if let AsOf::Time(until) = moment {
+        kept.retain(|(_, change): &(_, Change)| change.time_ms <= *until);
+    }
+    let mut past = DocRow::new(row.kind, row.id);
+    // A change whose dependencies came later by their clocks waits, as it would have then.
+    crate::docs::rebuild(&mut past, kept);
+    Ok(past.state)
 }

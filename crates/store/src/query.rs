@@ -1,11 +1,9 @@
 //! Listing: from indexes, newest first, alike on all devices. Never loads a document; rows hold the merged state.
 
 use crate::docs::{DocRow, DocView, time_key};
-use crate::glimpse::Glimpse;
-use crate::moments::AsOf;
 use crate::tables::{View, from_bytes};
 use crate::{Store, StoreError};
-use cairn_model::{DocId, DocKind, Observation, Place, ValueRef};
+use cairn_model::{DocId, DocKind, Observation, Place};
 use redb::ReadableTable;
 
 /// West, south, east, north in degrees; west may be greater than east (across the date line).
@@ -63,7 +61,7 @@ pub struct Listing {
 /// Past this many quads of the place index a box is scanned by time instead.
 const QUADS: usize = 64;
 
-type TimeKey = [u8; 20];
+pub(crate) type TimeKey = [u8; 20];
 
 impl Store {
     /// Lists observations. Without conditions on fields, rows past the limit are counted from the index alone.
@@ -105,65 +103,6 @@ impl Store {
         Ok(self.view()?.conflicts.len()?)
     }
 
-    /// Calls `visit` with every observation that matches, in the order of `list`, without holding them all. With a moment: as
-    /// it was then, of those that match then.
-    pub fn each_observation(
-        &self,
-        filter: &Filter,
-        as_of: Option<&AsOf>,
-        visit: &mut dyn FnMut(DocId, Observation) -> Result<(), StoreError>,
-    ) -> Result<u64, StoreError> {
-        let v = self.view()?;
-        let mut count = 0;
-        // What matched then may not match now: all are looked at.
-        let everything = Filter { deleted: true, ..Filter::default() };
-        for key in self.candidates(&v, if as_of.is_some() { &everything } else { filter })? {
-            let number = u32::from_be_bytes([key[16], key[17], key[18], key[19]]);
-            let bytes = v.docs.get(number)?.ok_or(StoreError::Damaged("document"))?;
-            let (id, seen) = match as_of {
-                None => {
-                    let glimpse = Glimpse::of(bytes.value())?;
-                    (glimpse.id(), glimpse.observation())
-                }
-                Some(moment) => {
-                    let row: DocRow = from_bytes(bytes.value(), "document")?;
-                    let state = self.state_at(&v, &row, moment)?;
-                    if state.is_empty() {
-                        continue;
-                    }
-                    (row.id, Observation::read(&state))
-                }
-            };
-            let brought = filter.only.as_ref().is_none_or(|ids| ids.contains(&id));
-            let fits = as_of.is_none() || (brought && within(filter, &seen) && (filter.deleted || !seen.deleted));
-            if fits && matches_seen(filter, &seen) {
-                count += 1;
-                visit(id, seen)?;
-            }
-        }
-        Ok(count)
-    }
-
-    /// `true` if a filter takes every observation that is not deleted.
-    pub fn takes_all(filter: &Filter) -> bool {
-        *filter == Filter { limit: filter.limit, ..Filter::default() }
-    }
-
-    /// Every key with its shown value of every observation that is not deleted, in the order in which they lie on the disk; `row` is called
-    /// before each. Several times as fast as [`Store::each_observation`].
-    pub fn each_key(&self, row: &mut dyn FnMut(), see: &mut dyn FnMut(&str, ValueRef<'_>)) -> Result<(), StoreError> {
-        let v = self.view()?;
-        for entry in v.docs.iter()? {
-            let (_, bytes) = entry?;
-            let glimpse = Glimpse::of(bytes.value())?;
-            if glimpse.kind() == DocKind::Observation && !glimpse.is_empty() && !glimpse.is_deleted() {
-                row();
-                glimpse.each(see);
-            }
-        }
-        Ok(())
-    }
-
     /// Ids that begin with `prefix` (hex digits).
     pub fn ids_with_prefix(&self, prefix: &str, most: usize) -> Result<Vec<DocId>, StoreError> {
         let v = self.view()?;
@@ -190,7 +129,7 @@ impl Store {
     }
 
     /// Index entries in listing order, narrowed by the best index for the filter.
-    fn candidates(&self, v: &View, filter: &Filter) -> Result<Vec<TimeKey>, StoreError> {
+    pub(crate) fn candidates(&self, v: &View, filter: &Filter) -> Result<Vec<TimeKey>, StoreError> {
         let (newest, oldest) = (time_key(Some(filter.until.unwrap_or(i64::MAX))), time_key(Some(filter.since.unwrap_or(i64::MIN))));
         let bounds = |key: &TimeKey| {
             let t = &key[..8];
@@ -375,14 +314,14 @@ fn matches(filter: &Filter, row: &DocRow) -> bool {
 }
 
 /// Times, which candidates are chosen by where no moment is asked for.
-fn within(filter: &Filter, seen: &Observation) -> bool {
+pub(crate) fn within(filter: &Filter, seen: &Observation) -> bool {
     let at = seen.unix_ms();
     let since = filter.since.is_none_or(|s| at.is_some_and(|at| at >= s));
     let until = filter.until.is_none_or(|u| at.is_some_and(|at| at <= u));
     since && until
 }
 
-fn matches_seen(filter: &Filter, seen: &Observation) -> bool {
+pub(crate) fn matches_seen(filter: &Filter, seen: &Observation) -> bool {
     let category = filter.category.as_ref().is_none_or(|c| *c == seen.category);
     let place = filter.bbox.as_ref().is_none_or(|b| seen.place.is_some_and(|p| b.contains(&p)));
     let dataset = filter.dataset.as_ref().is_none_or(|d| seen.dataset.as_ref().is_some_and(|s| s.name == *d));

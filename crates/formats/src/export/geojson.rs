@@ -1,115 +1,101 @@
 //! GeoJSON (RFC 7946) with flat properties: a collection with one feature a line, or a sequence (RFC 8142).
 
-use super::{ExportRow, RowWriter, Written, column_name, file, settle};
+use super::text::TextFile;
+use super::{Encoded, RowEncoder, Written, column_name, file};
 use crate::FormatError;
-use cairn_model::{FieldValue, Instant, Shape, Value};
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use cairn_model::{DocId, FieldRef, Instant, ObservationRef, Shape, ValueRef};
+use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
-pub(super) struct GeoJson {
-    out: BufWriter<File>,
+/// One feature.
+pub(super) struct Feature {
     sequence: bool,
-    written: Written,
 }
 
-impl GeoJson {
-    pub fn new(path: &Path, sequence: bool) -> Result<Self, FormatError> {
-        let mut out = file(path)?;
-        if !sequence {
-            out.write_all(b"{\"type\":\"FeatureCollection\",\"features\":[")?;
-        }
-        Ok(Self { out, sequence, written: Written::default() })
+pub(super) fn create(path: &Path, sequence: bool) -> Result<TextFile<Feature>, FormatError> {
+    let mut out = file(path)?;
+    if !sequence {
+        out.write_all(b"{\"type\":\"FeatureCollection\",\"features\":[")?;
     }
+    let (between, end): (_, &[u8]) = if sequence { (0, b"") } else { (1, b"\n]}\n") };
+    Ok(TextFile { out, encoder: Arc::new(Feature { sequence }), between, end, written: Written::default() })
+}
 
-    fn text(&mut self, text: &str) -> Result<(), FormatError> {
-        serde_json::to_writer(&mut self.out, text).map_err(super::io)
+fn text(out: &mut Vec<u8>, text: &str) -> Result<(), FormatError> {
+    serde_json::to_writer(out, text).map_err(super::io)
+}
+
+fn name(out: &mut Vec<u8>, name: &str) -> Result<(), FormatError> {
+    out.push(b',');
+    text(out, name)?;
+    out.push(b':');
+    Ok(())
+}
+
+fn value(out: &mut Vec<u8>, value: &FieldRef<'_>) -> Result<(), FormatError> {
+    match value {
+        FieldRef::One(ValueRef::Text(t)) => text(out, t),
+        FieldRef::One(ValueRef::Integer(n)) => Ok(write!(out, "{n}")?),
+        FieldRef::One(ValueRef::Decimal(n)) if n.is_finite() => serde_json::to_writer(out, n).map_err(super::io),
+        FieldRef::One(ValueRef::Bool(b)) => Ok(write!(out, "{b}")?),
+        other => serde_json::to_writer(out, &super::json(&other.owned())).map_err(super::io),
     }
+}
 
-    fn name(&mut self, name: &str) -> Result<(), FormatError> {
-        self.out.write_all(b",")?;
-        self.text(name)?;
-        Ok(self.out.write_all(b":")?)
-    }
-
-    fn value(&mut self, value: &FieldValue) -> Result<(), FormatError> {
-        match value {
-            FieldValue::One(Value::Text(text)) => self.text(text),
-            FieldValue::One(Value::Integer(n)) => Ok(write!(self.out, "{n}")?),
-            FieldValue::One(Value::Decimal(n)) if n.is_finite() => serde_json::to_writer(&mut self.out, n).map_err(super::io),
-            FieldValue::One(Value::Bool(b)) => Ok(write!(self.out, "{b}")?),
-            other => serde_json::to_writer(&mut self.out, &super::json(other)).map_err(super::io),
-        }
-    }
-
-    fn geometry(&mut self, row: &ExportRow) -> Result<(), FormatError> {
-        match (&row.seen.shape, row.seen.place) {
-            (Some(shape), _) => serde_json::to_writer(&mut self.out, &crate::geojson::write(shape)).map_err(super::io),
-            (None, Some(place)) => {
-                write!(self.out, "{{\"type\":\"Point\",\"coordinates\":[{},{}", place.lon, place.lat)?;
-                if let Some(altitude) = place.altitude {
-                    write!(self.out, ",{altitude}")?;
-                }
-                Ok(self.out.write_all(b"]}")?)
+fn geometry(out: &mut Vec<u8>, seen: &ObservationRef<'_>) -> Result<(), FormatError> {
+    match (&seen.shape, seen.place) {
+        (Some(shape), _) => serde_json::to_writer(out, &crate::geojson::write(shape)).map_err(super::io),
+        (None, Some(place)) => {
+            write!(out, "{{\"type\":\"Point\",\"coordinates\":[{},{}", place.lon, place.lat)?;
+            if let Some(altitude) = place.altitude {
+                write!(out, ",{altitude}")?;
             }
-            (None, None) => Ok(self.out.write_all(b"null")?),
+            Ok(out.write_all(b"]}")?)
         }
-    }
-
-    fn times(&mut self, shape: &Shape) -> Result<(), FormatError> {
-        let times: Vec<Option<String>> = shape
-            .coords()
-            .iter()
-            .map(|c| c.time.and_then(|t| Instant::from_unix_ms((t * 1000.0) as i64)).map(|i| i.to_rfc3339()))
-            .collect();
-        if times.iter().all(Option::is_none) {
-            return Ok(());
-        }
-        self.name("coordTimes")?;
-        serde_json::to_writer(&mut self.out, &times).map_err(super::io)
+        (None, None) => Ok(out.write_all(b"null")?),
     }
 }
 
-impl RowWriter for GeoJson {
-    fn write(&mut self, row: &ExportRow) -> Result<(), FormatError> {
-        let seen = &row.seen;
-        let separator: &[u8] = match (self.sequence, self.written.rows) {
-            (true, _) => b"\x1e",
-            (false, 0) => b"\n",
-            (false, _) => b",\n",
-        };
-        self.out.write_all(separator)?;
-        write!(self.out, "{{\"type\":\"Feature\",\"id\":\"{}\",\"geometry\":", row.id)?;
-        self.geometry(row)?;
-        self.out.write_all(b",\"properties\":{\"category\":")?;
-        self.text(&seen.category)?;
-        for (name, value) in [("time", &seen.at), ("note", &seen.note)] {
+fn times(out: &mut Vec<u8>, shape: &Shape) -> Result<(), FormatError> {
+    let times: Vec<Option<String>> =
+        shape.coords().iter().map(|c| c.time.and_then(|t| Instant::from_unix_ms((t * 1000.0) as i64)).map(|i| i.to_rfc3339())).collect();
+    if times.iter().all(Option::is_none) {
+        return Ok(());
+    }
+    name(out, "coordTimes")?;
+    serde_json::to_writer(out, &times).map_err(super::io)
+}
+
+impl RowEncoder for Feature {
+    fn encode(&self, id: DocId, seen: &ObservationRef<'_>, part: &mut Encoded) -> Result<(), FormatError> {
+        let out = &mut part.bytes;
+        out.extend_from_slice(if self.sequence { b"\x1e" } else { b",\n" });
+        let mut hex = [0; 32];
+        let id = data_encoding::HEXLOWER.encode_mut_str(&id.0, &mut hex);
+        write!(out, "{{\"type\":\"Feature\",\"id\":\"{id}\",\"geometry\":")?;
+        geometry(out, seen)?;
+        out.extend_from_slice(b",\"properties\":{\"category\":");
+        text(out, seen.category)?;
+        for (key, value) in [("time", seen.at), ("note", seen.note)] {
             if let Some(value) = value {
-                self.name(name)?;
-                self.text(value)?;
+                name(out, key)?;
+                text(out, value)?;
             }
         }
         if let Some(metres) = seen.place.and_then(|p| p.uncertainty) {
-            self.name("uncertainty")?;
-            write!(self.out, "{metres}")?;
+            name(out, "uncertainty")?;
+            write!(out, "{metres}")?;
         }
-        for (field, value) in &seen.fields {
-            self.name(&column_name(field))?;
-            self.value(value)?;
+        for (field, shown) in &seen.fields {
+            name(out, &column_name(field))?;
+            value(out, shown)?;
         }
-        if let Some(shape) = &seen.shape {
-            self.times(shape)?;
+        if let Some(shape) = seen.shape.as_deref() {
+            times(out, shape)?;
         }
-        self.out.write_all(if self.sequence { b"}}\n" } else { b"}}" })?;
-        self.written.rows += 1;
+        out.extend_from_slice(if self.sequence { b"}}\n" } else { b"}}" });
+        part.written.rows += 1;
         Ok(())
-    }
-
-    fn finish(mut self: Box<Self>) -> Result<Written, FormatError> {
-        if !self.sequence {
-            self.out.write_all(b"\n]}\n")?;
-        }
-        settle(self.out)?;
-        Ok(self.written)
     }
 }

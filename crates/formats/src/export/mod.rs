@@ -1,4 +1,4 @@
-//! Rows out, one at a time: a project of any size takes the memory of one row.
+//! Rows out, in parts of a few hundred: a project of any size takes the memory of some parts.
 
 mod delimited;
 mod dwca;
@@ -7,12 +7,15 @@ mod geopackage;
 mod gpx;
 mod kml;
 mod shapefile;
+mod text;
 mod xlsx;
 
 use crate::FormatError;
-use cairn_model::{DocId, FieldValue, Observation, Shape, Value, ValueRef};
+use cairn_model::{DocId, FieldRef, FieldValue, Observation, ObservationRef, Shape, Value, ValueRef};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 /// One observation to write.
 #[derive(Clone, Debug)]
@@ -37,13 +40,11 @@ pub struct Kinds {
 }
 
 impl Kinds {
-    /// Adds a value.
-    pub fn add(&mut self, value: &FieldValue) {
+    /// Adds what stands in a field.
+    pub fn add(&mut self, value: &FieldRef<'_>) {
         match value {
-            FieldValue::One(Value::Integer(_)) => self.integer = true,
-            FieldValue::One(Value::Decimal(_)) => self.decimal = true,
-            FieldValue::One(Value::Bool(_)) => self.bool = true,
-            _ => self.text = true,
+            FieldRef::One(value) => self.see(*value),
+            FieldRef::Several(_) => self.text = true,
         }
     }
 
@@ -139,11 +140,67 @@ pub struct Written {
     pub notes: BTreeSet<String>,
 }
 
+/// Rows on their way into a file: as the bytes they are there, or as they are in the project.
+#[derive(Debug, Default)]
+pub struct Encoded {
+    bytes: Vec<u8>,
+    rows: Vec<ExportRow>,
+    written: Written,
+}
+
+impl Encoded {
+    /// What the format could not carry.
+    fn note(&mut self, note: &str) {
+        if !self.written.notes.contains(note) {
+            self.written.notes.insert(note.to_owned());
+        }
+    }
+}
+
+/// What is done with each row before its turn in the file comes; by several threads at once.
+pub trait RowEncoder: Send + Sync {
+    /// Adds a row to a part.
+    ///
+    /// # Errors
+    /// What the format cannot hold.
+    fn encode(&self, id: DocId, seen: &ObservationRef<'_>, part: &mut Encoded) -> Result<(), FormatError>;
+}
+
+/// For formats that write rows one after the other.
+struct AsTheyAre;
+
+impl RowEncoder for AsTheyAre {
+    fn encode(&self, id: DocId, seen: &ObservationRef<'_>, part: &mut Encoded) -> Result<(), FormatError> {
+        part.rows.push(ExportRow { id, seen: seen.owned() });
+        Ok(())
+    }
+}
+
 /// Writes rows in one format.
 pub trait RowWriter: Send {
+    /// What makes parts of rows.
+    fn encoder(&self) -> Arc<dyn RowEncoder> {
+        Arc::new(AsTheyAre)
+    }
+
+    /// The next part, made by [`RowWriter::encoder`].
+    ///
+    /// # Errors
+    /// The disk, or more than the format holds.
+    fn put(&mut self, part: &Encoded) -> Result<(), FormatError> {
+        part.rows.iter().try_for_each(|row| self.write(row))
+    }
+
     /// One row.
+    ///
+    /// # Errors
+    /// The disk, or more than the format holds.
     fn write(&mut self, row: &ExportRow) -> Result<(), FormatError>;
+
     /// Writes what comes last; the file is whole after it.
+    ///
+    /// # Errors
+    /// The disk.
     fn finish(self: Box<Self>) -> Result<Written, FormatError>;
 }
 
@@ -197,9 +254,9 @@ pub fn create(
     about: &About,
 ) -> Result<Box<dyn RowWriter>, FormatError> {
     Ok(match format {
-        "csv" | "tsv" => Box::new(delimited::Delimited::new(path, format == "tsv", options, survey)?),
-        "geojson" => Box::new(geojson::GeoJson::new(path, false)?),
-        "geojson-seq" => Box::new(geojson::GeoJson::new(path, true)?),
+        "csv" | "tsv" => Box::new(delimited::create(path, format == "tsv", options, survey)?),
+        "geojson" => Box::new(geojson::create(path, false)?),
+        "geojson-seq" => Box::new(geojson::create(path, true)?),
         "gpx" => Box::new(gpx::Gpx::new(path, about)?),
         "kml" => Box::new(kml::Kml::new(path, false, about)?),
         "kmz" => Box::new(kml::Kml::new(path, true, about)?),
@@ -216,13 +273,13 @@ const OWN: [&str; 12] =
     ["id", "category", "lat", "lon", "altitude", "uncertainty", "time", "note", "wkt", "geometry", "latitude", "longitude"];
 
 /// The name of a field's column.
-pub(crate) fn column_name(field: &str) -> String {
-    let lower = field.to_lowercase();
-    let taken = OWN.contains(&lower.as_str()) || matches!(lower.as_str(), "x" | "y" | "lng" | "long" | "date" | "datetime");
+pub(crate) fn column_name(field: &str) -> Cow<'_, str> {
+    const MORE: [&str; 6] = ["x", "y", "lng", "long", "date", "datetime"];
+    let taken = OWN.iter().chain(&MORE).any(|own| own.eq_ignore_ascii_case(field));
     if (taken && field != "id") || field.is_empty() || field.starts_with(':') || field.starts_with("field:") {
-        return format!("field:{field}");
+        return Cow::Owned(format!("field:{field}"));
     }
-    field.to_owned()
+    Cow::Borrowed(field)
 }
 
 /// The field and its value as a number or a word of JSON.

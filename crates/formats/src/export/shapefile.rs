@@ -1,6 +1,6 @@
 //! ESRI shapefiles in a ZIP: one of positions, one of tracks, one of areas, each with its table, projection and encoding.
 
-use super::{ColumnType, ExportRow, RowWriter, Survey, Written, file, io, settle, shape_of};
+use super::{ColumnType, ExportRow, RowWriter, Survey, Written, column_name, file, io, settle, shape_of};
 use crate::FormatError;
 use cairn_model::{Coord, FieldValue, Shape, Value};
 use shapefile::dbase::{FieldName, FieldValue as Dbf, Record, TableWriterBuilder, encoding::Unicode};
@@ -98,7 +98,9 @@ impl ShapeFile {
 }
 
 /// Ten bytes of plain letters, different from those there are.
+/// A field called like a column of ours gets `f_` before it: an import would take it for that.
 fn short_name(field: &str, taken: &[(String, Option<String>, ColumnType)]) -> String {
+    let field = column_name(field).replace("field:", "f_");
     let plain: String = field.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(10).collect();
     let plain = if plain.is_empty() { "field".to_owned() } else { plain };
     let free = |name: &str| !taken.iter().any(|(t, ..)| t.eq_ignore_ascii_case(name));

@@ -37,7 +37,7 @@ impl Xlsx {
         header.extend(survey.uncertainty.then(|| "uncertainty".to_owned()));
         header.extend(["time".to_owned(), "note".to_owned()]);
         header.extend(survey.shapes.then(|| "wkt".to_owned()));
-        header.extend(fields.iter().map(|(f, _)| column_name(f)));
+        header.extend(fields.iter().map(|(f, _)| column_name(f).into_owned()));
         for (n, name) in header.iter().enumerate() {
             sheet.write_string(0, n as u16, name).map_err(io)?;
         }

@@ -138,10 +138,9 @@ fn columns_of(node: &Node, step: &SodaStep, filter: &cairn_store::Filter) -> Res
     if out.is_empty() {
         // The position is a column of its own only where the job says which.
         out.extend(["cairn_id", "category", "latitude", "longitude", "time", "note"].map(|n| (n.to_owned(), n.to_owned())));
-        node.store().each_observation(filter, None, &mut |_, seen| {
-            for name in seen.fields.keys().filter(|f| !out.contains_key(*f)).cloned().collect::<Vec<_>>() {
-                let called = api_name(&name);
-                out.insert(name, called);
+        node.store().each_observation(filter, &mut |_, seen| {
+            for (name, _) in seen.fields.iter().filter(|(f, _)| !out.contains_key(&**f)).collect::<Vec<_>>() {
+                out.insert(name.to_string(), api_name(name));
             }
             Ok(())
         })?;
@@ -176,14 +175,15 @@ fn rows(node: &Node, step: &SodaStep) -> Result<(tempfile::NamedTempFile, u64), 
     let mut out = std::io::BufWriter::new(file.as_file());
     let mut count = 0;
     let mut failed = None;
-    store.each_observation(&filter, None, &mut |id, mut seen| {
+    store.each_observation(&filter, &mut |id, seen| {
         if deleting != seen.deleted || failed.is_some() {
             return Ok(());
         }
+        let mut seen = seen.clone();
         if let Some(round) = round {
             round.apply(&mut seen);
         }
-        let mut row = row(&id.to_string(), &seen, &columns);
+        let mut row = row(&id.to_string(), &seen.owned(), &columns);
         if deleting {
             let key = step.key.clone().unwrap_or_else(|| "cairn_id".into());
             row.retain(|name, _| *name == key);
