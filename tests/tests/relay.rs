@@ -250,6 +250,41 @@ fn a_removed_device_does_not_come_back_by_the_account() {
     assert_eq!(new.ok(&["clone", "River"])["observations"], 1);
 }
 
+/// The stolen laptop takes the project off the account's list. A device that never wrote there cannot tell that this is no new account:
+/// the ticket it would put on the list would let the thief in.
+#[test]
+fn a_list_that_was_emptied_by_a_thief_gets_no_way_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Relay::start(&dir.path().join("relay"), 0, &["--logins", "1000"]);
+    let [a, b, thief] = ["a", "b", "thief"].map(|n| Device::new(dir.path(), n));
+    let first = file(dir.path(), "first", "seven wet stones");
+    let second = file(dir.path(), "second", "eight dry stones");
+    a.ok(&["relay", "register", &relay.url, "--user", "ana", "--password-file", &first]);
+    a.ok(&["new", "River", "--name", "Desk"]);
+    a.ok(&["remote", "add", "relay", &relay.url]);
+    synced(&a, "relay");
+    let invited = a.ok(&["invite", "--role", "coordinator"])["ticket"].clone();
+    b.ok(&["join", invited.as_str().unwrap(), "--name", "Second desk"]);
+    thief.ok(&["relay", "login", &relay.url, "--user", "ana", "--password-file", &first]);
+    thief.ok(&["clone", "River", "--name", "Laptop"]);
+    until_quiet(&[&a, &thief, &b], &relay.url);
+    a.ok(&["devices", "remove", "Laptop", "--lost"]);
+    for _ in 0..2 {
+        synced(&a, "relay");
+    }
+    synced(&b, &relay.url);
+    thief.ok(&["relay", "forget", "River"]);
+    b.ok(&["relay", "login", &relay.url, "--user", "ana", "--password-file", &first]);
+    for _ in 0..2 {
+        synced(&b, &relay.url);
+    }
+    let way_in = |d: &Device| d.ok(&["relay", "projects"])["projects"][0]["way_in"].clone();
+    assert_ne!(way_in(&thief), true, "a key to all that is written from now on");
+    b.ok(&["relay", "password", "--password-file", &first, "--new-password-file", &second]);
+    synced(&b, &relay.url);
+    assert_eq!(way_in(&b), true, "who made another key knows that the thief does not have it");
+}
+
 /// Who removes somebody is told when the relay goes on letting them in.
 #[test]
 fn a_removal_that_does_not_reach_the_relay_is_told() {

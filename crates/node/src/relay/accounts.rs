@@ -28,6 +28,9 @@ pub(crate) struct Account {
     pub token: String,
     #[serde(with = "hex_key")]
     pub key: [u8; 32],
+    /// This device made the key (a new account, another password): it knows who cannot have it.
+    #[serde(default)]
+    pub made_here: bool,
 }
 
 mod hex_key {
@@ -136,8 +139,10 @@ impl Home {
     }
 
     /// Puts an account first.
-    fn keep_account(&self, account: Account) -> Result<(), NodeError> {
+    fn keep_account(&self, mut account: Account) -> Result<(), NodeError> {
         let mut all = self.accounts()?;
+        // Logging in once more to what was made here.
+        account.made_here |= all.iter().any(|a| a.made_here && a.key == account.key);
         all.retain(|a| (&a.relay, &a.user) != (&account.relay, &account.user));
         all.insert(0, account);
         self.write_accounts(&all)
@@ -182,7 +187,7 @@ impl Home {
                 done => done.map_err(from_relay),
             }
         })?;
-        let account = Account { relay: url.to_string(), user, token: done.token, key };
+        let account = Account { relay: url.to_string(), user, token: done.token, key, made_here: true };
         self.keep_account(account.clone())?;
         let mut reply = Self::logged_in(&account);
         reply.data["recovery"] = json!(phrase);
@@ -199,7 +204,7 @@ impl Home {
         })?;
         let key = proof.unwrap(&done.wrapped.0);
         let key = key.ok_or_else(|| NodeError::Store { message: "the relay gave another account's key: do not trust it".into() })?;
-        Ok(Account { relay: url.to_string(), user: user.to_owned(), token: done.token, key })
+        Ok(Account { relay: url.to_string(), user: user.to_owned(), token: done.token, key, made_here: false })
     }
 
     /// `relay login`.
@@ -245,7 +250,7 @@ impl Home {
             };
             relay.set_password(&account.token, &new).map_err(from_relay)
         })?;
-        Ok(Account { key, ..account })
+        Ok(Account { key, made_here: true, ..account })
     }
 
     /// `relay password`: another password and other recovery words, which are told once; other devices are logged out.

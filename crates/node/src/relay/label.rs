@@ -41,24 +41,33 @@ impl Visiting<'_> {
         }
         let there = self.label_there(&account)?;
         let gone = former(&self.node.store());
-        // A removed device may take the label off the list: what this device knows of the same key counts as well.
+        // A removed device may take the label off the list, or write one of its own: what this device knows of the same key counts.
         let own = hex(&ChunkHash::of(&account.key).short());
         let known = self.state.since.filter(|_| self.state.labelled.as_ref().is_some_and(|word| word.contains(&own)));
-        let since = there.as_ref().and_then(|l| l.since).into_iter().chain(known).min().unwrap_or(gone);
+        let listed = there.as_ref().and_then(|l| l.since);
+        let word = |visiting: &Self| Ok::<_, NodeError>(Some(visiting.label_word(&account)?));
+        // Whoever left may know this key, for all this device can tell: it makes no way in, and leaves the one that others made.
+        let unsure = known.is_none() && !account.made_here && gone > 0;
+        if unsure && there.is_some() {
+            self.state.labelled = word(self)?;
+            return Ok(());
+        }
+        let since = listed.into_iter().chain(known).min().unwrap_or(gone);
         let found = there.and_then(|l| l.ticket).filter(|_| since >= gone).filter(|text| self.still_opens(text));
         let ticket = match found {
             Some(ticket) => Some(ticket),
-            None if since >= gone => self.way_in()?,
+            None if since >= gone && !unsure => self.way_in()?,
             None => None,
         };
         let (log, label) = {
             let store = self.node.store();
-            let label = ProjectLabel::new(store.genesis()?.name.clone(), store.project(), ticket, store.count()?, since);
+            let mut label = ProjectLabel::new(store.genesis()?.name.clone(), store.project(), ticket, store.count()?, since);
+            label.since = label.since.filter(|_| !unsure);
             (LogId(relay_log(&store.project())), label.seal(&account.key, random()))
         };
         self.relay.label(&account.token, &session, log, label).map_err(from_relay)?;
-        self.state.since = Some(since);
-        (self.state.user, self.state.labelled) = (Some(account.user.clone()), Some(self.label_word(&account)?));
+        self.state.since = (!unsure).then_some(since);
+        (self.state.user, self.state.labelled) = (Some(account.user.clone()), word(self)?);
         Ok(())
     }
 
