@@ -1,5 +1,6 @@
 //! What can be typed. The words are stable: other programs call them.
 
+use crate::args_care::{BackupVerb, DiffArgs, LogArgs, RestoreArgs, RevertArgs, ShowArgs, StatusArgs, UndoArgs};
 pub use crate::args_config::ConfigVerb;
 pub use crate::args_job::JobVerb;
 pub use crate::args_relay::{AdminArgs, AdminVerb, RelayVerb, WhoArgs};
@@ -207,12 +208,9 @@ pub enum Verb {
         ids: Vec<String>,
     },
     /// Bring deleted observations back
-    Restore {
-        #[arg(required = true)]
-        ids: Vec<String>,
-    },
-    /// Show one observation
-    Show { id: String },
+    Restore(RestoreArgs),
+    /// Show one observation, now or as it was
+    Show(ShowArgs),
     /// List observations, newest first
     #[command(
         after_help = "Examples:\n  cairn list --category fire --since 2025-01-01\n  cairn list --bbox -63,-4,-62,-3 --where species=tapir --limit 0"
@@ -224,13 +222,21 @@ pub enum Verb {
         #[arg(long, default_value_t = 50, allow_negative_numbers = true)]
         limit: usize,
     },
-    /// History of one observation, or of all
-    Log {
-        id: Option<String>,
-        /// At most so many; 0 is no limit
-        #[arg(long, default_value_t = 50, allow_negative_numbers = true)]
-        limit: usize,
+    /// What happened: who changed what, when they say, and how it came here
+    Log(LogArgs),
+    /// What two versions of an observation say differently
+    Diff(DiffArgs),
+    /// Set aside, on this device alone, what a sync brought
+    #[command(after_help = crate::args_care::UNDO_HELP)]
+    Undo(UndoArgs),
+    /// Show again what `undo` set aside
+    Redo {
+        /// Number of the sync
+        sync: String,
     },
+    /// Take back an import, a batch or later versions, for everybody
+    #[command(after_help = crate::args_care::REVERT_HELP)]
+    Revert(RevertArgs),
     /// Values that several devices set without seeing each other
     Conflicts {
         #[command(subcommand)]
@@ -315,8 +321,8 @@ Examples:
         #[arg(long = "name", value_name = "NAME")]
         device_name: Option<String>,
     },
-    /// How this device stands
-    Status,
+    /// How this device stands, and whether it could be wiped
+    Status(StatusArgs),
     /// Who has what, last heard of when
     Peers {
         /// Look for devices now, and ask what each would send
@@ -339,6 +345,12 @@ Examples:
     Passphrase {
         #[command(subcommand)]
         what: PassphraseVerb,
+    },
+    /// Copies of the project, sealed, and back again
+    #[command(after_help = crate::args_care::BACKUP_HELP)]
+    Backup {
+        #[command(subcommand)]
+        what: BackupVerb,
     },
     /// Walk through everything stored and say what is wrong
     Check,

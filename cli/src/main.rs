@@ -1,10 +1,12 @@
 //! `cairn`: the command line. Parses, asks the node, prints. Every decision about data is the node's.
 
 mod args;
+mod args_care;
 mod args_config;
 mod args_job;
 mod args_relay;
 mod args_rows;
+mod care;
 mod config;
 mod demo;
 mod error;
@@ -12,6 +14,7 @@ mod job;
 mod membership;
 mod relay;
 mod render;
+mod render_care;
 mod render_config;
 mod render_job;
 mod render_relay;

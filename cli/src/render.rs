@@ -86,7 +86,11 @@ fn pairs(data: &Value, names: &[(&str, &str)]) -> String {
     names.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn status(data: &Value) -> String {
+fn status(safe_to_wipe: bool, data: &Value) -> String {
+    if safe_to_wipe {
+        return crate::render_care::safe_to_wipe(data);
+    }
+    let stands = crate::render_care::holding(data);
     pairs(
         data,
         &[
@@ -97,18 +101,12 @@ fn status(data: &Value) -> String {
             ("configuration", "/configuration/name"),
             ("observations", "/observations"),
             ("unsynced", "/unsynced"),
-            ("only here", "/only_here"),
             ("conflicts", "/conflicts"),
             ("quarantined", "/quarantined"),
             ("waiting", "/waiting"),
             ("digest", "/digest"),
         ],
-    )
-}
-
-fn entry(e: &Value) -> String {
-    let set: Vec<String> = rows(e, "set").iter().map(|s| format!("{}={}", text(&s["key"]), text(&s["value"]))).collect();
-    format!("{}  {}  {}  {}", text(&e["time"]), text(&e["id"]), text(&e["name"]), set.join(" "))
+    ) + &format!("\n{stands}")
 }
 
 fn conflict(c: &Value) -> String {
@@ -228,10 +226,12 @@ pub fn reply(verb: &Verb, reply: &Reply) -> String {
         }
         Verb::Add { .. } | Verb::Edit { .. } => observation(&d["observation"]),
         Verb::Rm { .. } => format!("{} deleted", d["changed"]),
-        Verb::Restore { .. } => format!("{} restored", d["changed"]),
-        Verb::Show { .. } => observation(&d["observations"][0]),
+        Verb::Restore(_) => format!("{} restored", d["changed"]),
+        Verb::Show(_) => observation(&d["observations"][0]),
         Verb::List { .. } => list(d),
-        Verb::Log { .. } => rows(d, "entries").iter().map(entry).collect::<Vec<_>>().join("\n"),
+        Verb::Log(_) | Verb::Diff(_) | Verb::Undo(_) | Verb::Redo { .. } | Verb::Revert(_) | Verb::Backup { .. } => {
+            crate::render_care::reply(verb, d)
+        }
         Verb::Conflicts { what: None } if rows(d, "conflicts").is_empty() => "nothing to settle".into(),
         Verb::Conflicts { what: None } => rows(d, "conflicts").iter().map(conflict).collect::<Vec<_>>().join("\n"),
         Verb::Conflicts { .. } => observation(&d["observation"]),
@@ -247,7 +247,7 @@ pub fn reply(verb: &Verb, reply: &Reply) -> String {
         Verb::Bundle { what } => crate::render_sync::bundle(what, d),
         Verb::Relay { what } => crate::render_relay::relay(what, d),
         Verb::Clone { .. } => crate::render_relay::cloned(d),
-        Verb::Status => status(d),
+        Verb::Status(args) => status(args.safe_to_wipe, d),
         Verb::Peers { near: true } => {
             columns(d, "peers", &["name", "target", "state", "configuration_version", "their_observations", "would_receive", "would_send"])
                 + &not_allowed(d)

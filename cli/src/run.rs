@@ -1,8 +1,9 @@
 //! From arguments to requests.
 
 use crate::args::{Args, BundleVerb, ConfigVerb, ConflictVerb, FilterArgs, PassphraseVerb, RemoteVerb, Set, Verb};
+use crate::args_care::{BackupVerb, RestoreArgs, ShowArgs};
 use crate::ui::Ui;
-use crate::{config, demo, job, membership, relay, render, rows};
+use crate::{care, config, demo, job, membership, relay, render, rows};
 use cairn_node::{
     AddRequest, BundleRequest, Client, CreateBundle, EditRequest, Home, JoinRequest, KeyPlace, ListRequest, NewRequest, NodeError,
     ProjectChoice, RemoteRequest, Reply, Request, ServeOptions, Surroundings, SyncRequest, Variable, serve,
@@ -99,6 +100,7 @@ fn carry_out(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
         Verb::Config { what: ConfigVerb::Import { file, dry_run: false, new_lineage: true, yes } } => {
             config::new_lineage(&client(args)?, file, *yes, ui)
         }
+        Verb::Backup { what: BackupVerb::Restore(restore) } => care::restore(&home(args)?, args, restore),
         Verb::Job { what } => job::job(&client(args)?, what, ui),
         Verb::Serve { listen, no_discovery } => stay_on(&client(args)?, *listen, !no_discovery, ui),
         _ => client(args)?.ask(request(args)?, &|done, planned, bytes| ui.progress(done, planned, bytes)),
@@ -208,10 +210,13 @@ fn request(args: &Args) -> Result<Request, NodeError> {
             Request::Edit(EditRequest { id: id.clone(), set: set(s, category), unset: unset.clone() })
         }
         Verb::Rm { ids } => Request::Remove { ids: ids.clone(), deleted: true },
-        Verb::Restore { ids } => Request::Remove { ids: ids.clone(), deleted: false },
-        Verb::Show { id } => Request::Show { id: id.clone() },
+        Verb::Restore(RestoreArgs { from: Some(sync), .. }) => Request::RestoreFrom { sync: sync.clone() },
+        Verb::Restore(RestoreArgs { ids, from: None }) => Request::Remove { ids: ids.clone(), deleted: false },
+        Verb::Show(ShowArgs { id, version, at }) => Request::Show { id: id.clone(), version: version.clone(), at: at.clone() },
         Verb::List { filter, limit } => Request::List(list(filter, *limit)),
-        Verb::Log { id, limit } => Request::Log { id: id.clone(), limit: *limit },
+        Verb::Log(_) | Verb::Diff(_) | Verb::Undo(_) | Verb::Redo { .. } | Verb::Revert(_) | Verb::Backup { .. } | Verb::Status(_) => {
+            care::request(&args.verb)?
+        }
         Verb::Conflicts { what: None } => Request::Conflicts,
         Verb::Conflicts { what: Some(ConflictVerb::Resolve { id, key, value }) } => {
             Request::Resolve { id: id.clone(), key: key.clone(), value: value.clone() }
@@ -238,7 +243,6 @@ fn request(args: &Args) -> Result<Request, NodeError> {
             Some(RemoteVerb::Seen { name }) => RemoteRequest::Seen { name: name.clone() },
         }),
         Verb::Bundle { what } => Request::Bundle(bundle(what)?),
-        Verb::Status => Request::Status,
         Verb::Peers { near } => Request::Peers { near: *near },
         Verb::Check => Request::Check,
         Verb::Whoami

@@ -37,6 +37,7 @@ fn snapshot(member: bool) -> Answer {
         keys_missing: vec![],
         has_receipt: false,
         observations: 0,
+        witnesses: [3; 8],
     }))
 }
 
@@ -57,6 +58,9 @@ fn reply(request: &Request, member: bool) -> Answer {
         Request::Enter(..) => Answer::Welcome(vec![vec![1]]),
         Request::MakeReceipt => Answer::Receipt(vec![1]),
         Request::KeepReceipt(..) => Answer::ReceiptKept(Some(vec![])),
+        Request::WitnessHave(_) => Answer::WitnessHave(vec![]),
+        Request::WitnessesBeyond(..) => Answer::Witnesses(vec![vec![1]]),
+        Request::KeepWitnesses(_) => Answer::WitnessesKept,
     }
 }
 
@@ -74,6 +78,7 @@ fn hello(digest: u8, control: u8) -> Message {
         wants_receipt: true,
         probe: false,
         observations: u64::MAX,
+        witnesses: Some([digest; 8]),
     })
 }
 
@@ -90,6 +95,8 @@ fn message() -> impl Strategy<Value = Message> {
         (0..3u8, any::<u64>()).prop_map(|(f, seq)| Message::Ladder(FeedId([f; 16]), vec![(seq, BatchHash([f; 32]))])),
         any::<u64>().prop_map(Message::Sent),
         (any::<u64>(), proptest::collection::vec(any::<u8>(), 0..40)).prop_map(|(n, b)| Message::Receipt(n, b)),
+        (0..3u8, any::<u64>()).prop_map(|(d, n)| Message::WitnessHave(vec![(DeviceId([d; 32]), [d; 16], n)])),
+        proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..3).prop_map(Message::Witnesses),
         Just(Message::Proof((1, 0), [0; 32])),
         Just(Message::Introduce),
         Just(Message::NeedKeys(vec![])),

@@ -69,6 +69,24 @@ pub fn answer(store: &mut Store, request: Request, now_ms: i64, tally: &mut Tall
             }
             _ => Answer::ReceiptKept(None),
         },
+        Request::WitnessHave(peer) => {
+            let known = store.witnesses(&peer)?.into_iter().map(|w| w.name).take(cairn_sync::limits::WITNESSES);
+            Answer::WitnessHave(known.collect())
+        }
+        Request::WitnessesBeyond(peer, known) => {
+            let mut room = cairn_sync::limits::WITNESS_BYTES;
+            let fresh = store.witnesses(&peer)?.into_iter().filter(|w| !known.contains(&w.name)).map(|w| w.bytes);
+            let fits = |bytes: &Vec<u8>| {
+                let fits = bytes.len() <= room;
+                room = room.saturating_sub(bytes.len());
+                fits
+            };
+            Answer::Witnesses(fresh.take(cairn_sync::limits::WITNESSES).take_while(fits).collect())
+        }
+        Request::KeepWitnesses(receipts) => {
+            store.keep_witnesses(receipts)?;
+            Answer::WitnessesKept
+        }
     })
 }
 
@@ -133,6 +151,19 @@ fn snapshot(store: &mut Store, peer: &DeviceId, now_ms: i64, tally: &mut Tally) 
         keys_missing: store.keys_missing(),
         has_receipt,
         observations: store.count()?,
+        witnesses: witnesses_name(store, peer)?,
         frontier,
     })
+}
+
+/// Names what third devices signed for, so that two devices that know the same need say no more.
+fn witnesses_name(store: &Store, peer: &DeviceId) -> Result<[u8; 8], StoreError> {
+    let mut all = Vec::new();
+    for witness in store.witnesses(peer)? {
+        let (device, incarnation, counter) = witness.name;
+        all.extend([&device.0[..], &incarnation[..], &counter.to_le_bytes()[..]].concat());
+    }
+    let mut name = [0; 8];
+    name.copy_from_slice(&cairn_model::ChunkHash::of(&all).0[..8]);
+    Ok(name)
 }

@@ -68,13 +68,19 @@ impl Rounding {
 
 /// A moment: a number of a sync, a digest that `status` showed after one, or a time by the authors' clocks.
 fn as_of(store: &Store, text: &str) -> Result<AsOf, NodeError> {
-    if let Ok(instant) = Instant::parse(text) {
-        let whole_day = text.trim().len() == 10;
-        return Ok(AsOf::Time(instant.unix_ms() + if whole_day { 86_399_999 } else { 0 }));
+    if let Ok(until) = until(text) {
+        return Ok(AsOf::Time(until));
     }
     store.moment(text)?.ok_or_else(|| {
         NodeError::input(format!("`{text}` is no moment: a time (2026-06-30), the number of a sync, or the beginning of a digest that `cairn status` showed after a sync"))
     })
+}
+
+/// A time as the end of a span, milliseconds: of a day alone its last moment.
+pub(crate) fn until(text: &str) -> Result<i64, NodeError> {
+    let whole_day = text.trim().len() == 10;
+    let instant = Instant::parse(text).map_err(|e| NodeError::input(e.to_string()))?;
+    Ok(instant.unix_ms() + if whole_day { 86_399_999 } else { 0 })
 }
 
 /// The name under which a file is written before it is whole: beside it, with the same ending.

@@ -4,7 +4,7 @@ use crate::door::Doors;
 use crate::heard::Heard;
 use crate::jobs::Surroundings;
 use crate::request::{JoinRequest, NewRequest, Reply, Request};
-use crate::{NodeError, configuration, devices, keystore, reading, writing};
+use crate::{NodeError, backup, configuration, devices, going_back, history, keystore, reading, standing, writing};
 use cairn_model::{DeviceId, ProjectId, default_configuration, hex, unhex};
 use cairn_relay::{Network, RelayUrl};
 use cairn_store::{Entropy, NewProject, OsEntropy, Store, StoreFiles, create_file, open_file};
@@ -263,7 +263,13 @@ impl Home {
         folder.join("name").exists() && crate::entering::Waiting::read(&folder).is_none()
     }
 
-    fn folder_of(&self, project: &ProjectId) -> PathBuf {
+    /// The key of a device that is restored into this home, which has none yet.
+    pub(crate) fn keep_seed(&self, seed: &[u8; 32]) -> Result<(), NodeError> {
+        let text = self.seed_text(seed, self.passphrase.as_ref().map(|p| &p.0[..]))?;
+        write_private(&self.key_file(), text.as_bytes()).map_err(|e| NodeError::file(&self.key_file(), e))
+    }
+
+    pub(crate) fn folder_of(&self, project: &ProjectId) -> PathBuf {
         self.path.join("projects").join(&project.to_string()[..16])
     }
 
@@ -533,11 +539,21 @@ impl Node {
             Request::Whoami => reading::whoami(self),
             Request::Devices(request) => devices::devices(self, &request),
             Request::Policy(request) => devices::policy(self, &request),
-            Request::Show { id } => reading::show(self, &id),
+            Request::Show { id, version: None, at: None } => reading::show(self, &id),
+            Request::Show { id, version, at } => history::show_then(self, &id, version.as_deref(), at.as_deref()),
+            Request::Diff { id, from, to } => history::diff(self, &id, &from, to.as_deref()),
             Request::List(list) => reading::list(self, &list),
-            Request::Log { id, limit } => reading::log(self, id.as_deref(), limit),
+            Request::Log { id, limit } => history::log(self, id.as_deref(), limit),
+            Request::Verify => history::verify(self, told),
+            Request::Syncs { limit } => history::syncs(self, limit),
+            Request::Undo { sync } => going_back::undo(self, &sync),
+            Request::Redo { sync } => going_back::redo(self, &sync),
+            Request::Revert(revert) => going_back::revert(self, &revert),
+            Request::RestoreFrom { sync } => going_back::restore_from(self, &sync),
             Request::Conflicts => reading::conflicts(self),
             Request::Status => reading::status(self),
+            Request::Backup(request) => backup::backup(self, &request, told),
+            Request::SafeToWipe { copies } => standing::safe_to_wipe(self, copies),
             Request::Peers { .. } => reading::peers(self),
             Request::Check => reading::check(self),
             Request::Invite(invite) => devices::invite(self, &invite),
@@ -545,7 +561,7 @@ impl Node {
             Request::Edit(edit) => writing::edit(self, &edit),
             Request::Remove { ids, deleted } => writing::remove(self, &ids, deleted),
             Request::Resolve { id, key, value } => writing::resolve(self, &id, &key, &value),
-            Request::Import(import) => crate::import::import(self, &import, told),
+            Request::Import(import) => crate::import::import_safely(self, &import, told),
             Request::Datasets => reading::datasets(self),
             Request::Export(export) => crate::export::export(self, &export, told),
             Request::Config(config) => configuration::config(self, &config),

@@ -62,7 +62,15 @@ fn dataset(request: &ImportRequest, mode: ImportMode) -> Result<Option<Dataset>,
     }
 }
 
-pub(crate) fn import(node: &Node, request: &ImportRequest, told: Told<'_>) -> Result<Reply, NodeError> {
+/// `import`, after a copy of the store if one is due.
+pub(crate) fn import_safely(node: &Node, request: &ImportRequest, told: Told<'_>) -> Result<Reply, NodeError> {
+    let copy_fault = if request.dry_run { None } else { crate::backup::before_changes(node) };
+    let mut reply = import(node, request, told)?;
+    reply.warnings.extend(copy_fault);
+    Ok(reply)
+}
+
+fn import(node: &Node, request: &ImportRequest, told: Told<'_>) -> Result<Reply, NodeError> {
     let path = Path::new(&request.file);
     let mode = mode(&request.mode)?;
     let dataset = dataset(request, mode)?;

@@ -13,6 +13,7 @@
 //!
 //! A runnable example: `cargo run -p cairn-node --example river_watch`.
 
+mod backup;
 mod bundles;
 mod carry;
 mod configuration;
@@ -24,7 +25,9 @@ mod driver;
 mod entering;
 mod error;
 mod export;
+mod going_back;
 mod heard;
+mod history;
 mod home;
 mod import;
 mod jobs;
@@ -36,10 +39,12 @@ mod relay;
 mod request;
 mod serve;
 mod show;
+mod standing;
 mod survey;
 mod watch;
 mod writing;
 
+pub use backup::RestoreChoice;
 pub use cairn_relay::{Network, Relay, RelayError, RelayUrl};
 pub use desk::{Tally, answer};
 pub use driver::{LinkReport, Progress, run_link};
@@ -51,8 +56,8 @@ pub use mail::{Visit, VisitError, answer_mail, visit};
 pub use network::peers_near;
 pub use relay::{Credentials, ProjectChoice, at_relay, relay_fault};
 pub use request::{
-    AddRequest, BundleRequest, CategoryEdit, ConfigEdit, ConfigRequest, CreateBundle, DeviceRequest, EditRequest, ExportRequest, FieldEdit,
-    ImportRequest, InviteRequest, JobRequest, JoinRequest, ListRequest, NewRequest, PolicyRequest, ReadOptions, RemoteRequest, Reply,
-    Request, SyncRequest, WriteOptions,
+    AddRequest, BackupRequest, BundleRequest, CategoryEdit, ConfigEdit, ConfigRequest, CreateBundle, DeviceRequest, EditRequest,
+    ExportRequest, FieldEdit, ImportRequest, InviteRequest, JobRequest, JoinRequest, ListRequest, NewRequest, PolicyRequest, ReadOptions,
+    RemoteRequest, Reply, Request, RevertRequest, SyncRequest, WriteOptions,
 };
 pub use serve::{Client, Live, ServeOptions, invite_live, serve};

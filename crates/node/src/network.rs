@@ -47,6 +47,12 @@ struct Target {
 /// Syncs with every target; gives the reply and the exit code in it.
 pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn(&Progress) + Sync)) -> Result<Reply, NodeError> {
     let look = Duration::from_secs(request.timeout_s.unwrap_or(LOOK_S));
+    let of = node.clone();
+    let copying = (!request.dry_run).then(|| tokio::task::spawn_blocking(move || crate::backup::before_changes(&of)));
+    let copy_fault = match copying {
+        Some(copying) => copying.await.map_err(|e| NodeError::Store { message: e.to_string() })?,
+        None => None,
+    };
     let number = node.store().next_sync()?;
     let mut rows = Vec::new();
     let one_way = request.pull || request.push || !request.only.is_empty();
@@ -95,15 +101,28 @@ pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn
         }
     }
     if !request.dry_run {
-        node.store().note_sync(number)?;
+        let with = met(node, &rows);
+        node.store().note_sync(number, &with, crate::now_ms())?;
         let arrived = rows.iter().filter_map(|r| r["observations"]["new"].as_u64()).sum();
         node.after_large_unit(arrived)?;
     }
     let mut reply = summary(number, rows);
+    reply.warnings.extend(copy_fault);
     if request.dry_run {
         reply.data["sync"] = Value::Null;
     }
     Ok(reply)
+}
+
+/// What a sync was with: names of devices, else what was typed.
+fn met(node: &Node, rows: &[Value]) -> Vec<String> {
+    let store = node.store();
+    let name = |row: &Value| {
+        let device: Option<DeviceId> = row["device"].as_str().and_then(|d| d.parse().ok());
+        let typed = row["target"].as_str().unwrap_or_default().to_owned();
+        device.map(|d| store.device_name(&d)).filter(|name| !name.is_empty()).unwrap_or(typed)
+    };
+    rows.iter().filter(|row| row["state"] != "unreached" && row["state"] != "failed").map(name).collect()
 }
 
 async fn resolve(node: &Node, typed: &str) -> Result<Target, NodeError> {

@@ -112,30 +112,6 @@ pub(crate) fn datasets(node: &Node) -> Answered {
     Ok(Reply::new(json!({"datasets": rows})))
 }
 
-pub(crate) fn log(node: &Node, id: Option<&str>, limit: usize) -> Answered {
-    let store = node.store();
-    let entries = match id {
-        Some(id) => {
-            let mut one = store.history(&resolve_id(&store, id)?)?;
-            one.sort_by(|a, b| b.time_ms.cmp(&a.time_ms).then(a.hash.cmp(&b.hash)));
-            one
-        }
-        None => store.recent(limit)?,
-    };
-    let rows: Vec<_> = entries
-        .iter()
-        .map(|e| {
-            let set: Vec<_> = e.set.iter().map(|(k, v)| json!({"key": k, "value": v.as_ref().map(show::value)})).collect();
-            json!({
-                "id": e.id.to_string(), "change": cairn_model::hex(&e.hash.0), "device": e.device.map(|d| d.to_string()),
-                "name": e.device.map(|d| store.device_name(&d)), "time": Instant::from_unix_ms(e.time_ms).map(|i| i.to_rfc3339()),
-                "set": set, "batch": e.batch.map(|(feed, seq)| json!({"feed": feed.to_string(), "seq": seq})),
-            })
-        })
-        .collect();
-    Ok(Reply::new(json!({"entries": rows})))
-}
-
 pub(crate) fn conflicts(node: &Node) -> Answered {
     let store = node.store();
     let rows: Vec<_> = store.conflicts()?.iter().map(show::conflict).collect();
@@ -160,6 +136,8 @@ pub(crate) fn status(node: &Node) -> Answered {
         "observations": store.count()?,
         "unsynced": coverage.unsynced,
         "only_here": coverage.only_here,
+        "held_by": crate::standing::holders(&store)?,
+        "set_aside": store.set_aside_changes(),
         "conflicts": store.conflict_count()?,
         "quarantined": quarantined,
         "waiting": waiting,
@@ -189,6 +167,14 @@ pub(crate) fn status(node: &Node) -> Answered {
                 .into(),
         ),
         Ok(()) => {}
+    }
+    if store.set_aside_changes() > 0 {
+        let syncs: Vec<String> = store.syncs(0)?.iter().filter(|s| s.set_aside > 0).map(|s| s.number.to_string()).collect();
+        reply.warnings.push(format!(
+            "{} changes are set aside here by undoing sync {}: others see them; `cairn redo SYNC` shows them again",
+            store.set_aside_changes(),
+            syncs.join(", ")
+        ));
     }
     if quarantined > 0 {
         reply

@@ -32,6 +32,21 @@ pub enum Request {
     Show {
         /// Beginning of its id.
         id: String,
+        /// As it was at this version (its beginning, as `log` gives it).
+        #[serde(default)]
+        version: Option<String>,
+        /// As it was then, by the authors' clocks.
+        #[serde(default)]
+        at: Option<String>,
+    },
+    /// What two versions of an observation say differently.
+    Diff {
+        /// Beginning of its id.
+        id: String,
+        /// Beginning of a version.
+        from: String,
+        /// Beginning of another one; now if absent.
+        to: Option<String>,
     },
     /// Observations.
     List(ListRequest),
@@ -41,6 +56,30 @@ pub enum Request {
         id: Option<String>,
         /// At most so many entries; 0 is no limit.
         limit: usize,
+    },
+    /// Signatures and chains of everything, from the first operation on.
+    Verify,
+    /// Syncs that took place here, newest first.
+    Syncs {
+        /// At most so many; 0 is no limit.
+        limit: usize,
+    },
+    /// Set aside here what a sync brought.
+    Undo {
+        /// Its number.
+        sync: String,
+    },
+    /// Show it again.
+    Redo {
+        /// Its number.
+        sync: String,
+    },
+    /// Take back for everybody.
+    Revert(RevertRequest),
+    /// Bring back for everybody what was deleted by what a sync brought.
+    RestoreFrom {
+        /// Its number.
+        sync: String,
     },
     /// Concurrent values.
     Conflicts,
@@ -65,6 +104,13 @@ pub enum Request {
     Config(ConfigRequest),
     /// How things are.
     Status,
+    /// Copies of the project.
+    Backup(BackupRequest),
+    /// Whether this device could be wiped and nothing would be lost.
+    SafeToWipe {
+        /// So many other devices must have confirmed; 2 if absent.
+        copies: Option<u32>,
+    },
     /// Who has what.
     Peers {
         /// Look for devices now.
@@ -78,6 +124,47 @@ pub enum Request {
     Remote(RemoteRequest),
     /// Bundle files.
     Bundle(BundleRequest),
+}
+
+/// `backup`; restoring one is a matter of the home (see [`crate::Home::restore_backup`]).
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum BackupRequest {
+    /// Make one.
+    Create {
+        /// A file or a folder, absolute; a plain copy beside the store if absent.
+        to: Option<String>,
+        /// Sealed for this passphrase too.
+        passphrase: Option<String>,
+        /// So many of a folder are kept; 5 if absent.
+        keep: Option<u32>,
+    },
+    /// Copies beside the store, and backups in a folder.
+    List {
+        /// The folder, absolute.
+        at: Option<String>,
+    },
+}
+
+impl std::fmt::Debug for BackupRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Without the passphrase.
+        match self {
+            Self::Create { to, keep, .. } => f.debug_struct("Create").field("to", to).field("keep", keep).finish_non_exhaustive(),
+            Self::List { at } => f.debug_struct("List").field("at", at).finish(),
+        }
+    }
+}
+
+/// `revert`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RevertRequest {
+    /// The beginning of an act's id, `FEED:NUMBER` or `ID@VERSION`.
+    pub what: String,
+    /// What was made and edited by others since is deleted too.
+    pub all: bool,
+    /// Tell what would change only.
+    pub dry_run: bool,
 }
 
 /// `remote`.

@@ -3,10 +3,10 @@
 use crate::bundles::bundle_without_keys;
 use crate::carry::Carrier;
 use crate::door::knock_with;
-use crate::driver::{Progress, run_link};
+use crate::driver::{LinkReport, Progress, run_link};
 use crate::entering::{Waiting, ask_again};
 use crate::heard::{Heard, LetIn};
-use crate::home::{Home, Node, blocking};
+use crate::home::{Home, Node, blocking, now_ms};
 use crate::jobs::watch_jobs;
 use crate::network::{is_ours, peers_near, sync};
 use crate::relay::watch_relays;
@@ -215,6 +215,7 @@ async fn accept_links(node: &Arc<Node>, endpoint: &Arc<Endpoint>) {
             if let Ok(link) = Endpoint::finish(incoming).await {
                 let number = node.store().next_sync().ok();
                 let report = run_link(&node, link, true, false, number, &|_| {}).await;
+                note_link(&node, number, &report);
                 if let (Some(check), Some(device)) = (report.let_in, report.device) {
                     let (name, approved) = {
                         let store = node.store();
@@ -229,6 +230,18 @@ async fn accept_links(node: &Arc<Node>, endpoint: &Arc<Endpoint>) {
             drop(place);
         });
     }
+}
+
+/// Remembers a link that brought something as a sync. One that brought nothing leaves no trace.
+fn note_link(node: &Node, number: Option<u32>, report: &LinkReport) {
+    let (Some(number), Some(device)) = (number, report.device) else { return };
+    if report.stats.held == 0 {
+        return;
+    }
+    let mut store = node.store();
+    let name = store.device_name(&device);
+    // What arrived is durable: without the note it is listed without a name and a time.
+    store.note_sync(number, &[name], now_ms()).ok();
 }
 
 async fn find_devices(node: &Arc<Node>, endpoint: &Arc<Endpoint>, address: SocketAddr, wanted: bool) {
@@ -260,7 +273,8 @@ async fn find_devices(node: &Arc<Node>, endpoint: &Arc<Endpoint>, address: Socke
                     let knock = knock_with(node.store().discovery_key());
                     if let Ok(link) = endpoint.dial(*address, None, &knock).await {
                         let number = node.store().next_sync().ok();
-                        run_link(&node, link, true, false, number, &|_| {}).await;
+                        let report = run_link(&node, link, true, false, number, &|_| {}).await;
+                        note_link(&node, number, &report);
                         break;
                     }
                 }

@@ -79,7 +79,7 @@ pub(crate) async fn visit_one(node: &Arc<Node>, name: &str, place: Carrier, rece
         let errand = Errand { typed: &typed, place: &place, setup: &setup, number, unasked: true, quick: true };
         let row = sync_place(&of, &errand, &|_| {})?;
         if row["received"]["batches"].as_u64().unwrap_or(0) > 0 {
-            of.store().note_sync(number)?;
+            of.store().note_sync(number, std::slice::from_ref(&typed), crate::now_ms())?;
         }
         Ok::<_, crate::NodeError>(row)
     });

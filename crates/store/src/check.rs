@@ -1,10 +1,11 @@
 //! The integrity walk: every invariant of FORMAT.md, read-only.
 
 use crate::docs::{DocRow, read_batch};
-use crate::feeds::{BatchRow, Verdict, batch_key};
-use crate::tables::from_bytes;
+use crate::feeds::{BatchHashes, BatchRow, FeedRow, Verdict, batch_key};
+use crate::tables::{View, from_bytes};
 use crate::{Store, StoreError};
 use cairn_model::{DocId, DocKind};
+use cairn_trust::ControlOp;
 use redb::ReadableTable;
 use std::collections::BTreeMap;
 
@@ -17,7 +18,86 @@ pub struct Finding {
     pub what: String,
 }
 
+/// What a walk over signatures and chains looked at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verified {
+    /// Control operations.
+    pub operations: u64,
+    /// Batches.
+    pub batches: u64,
+    /// Changes in them.
+    pub changes: u64,
+    /// Devices that signed.
+    pub devices: u64,
+    /// What is not as it was signed.
+    pub findings: Vec<Finding>,
+}
+
 impl Store {
+    /// Checks every control operation's signature and ancestry from the first one on, and every batch's signature and chain.
+    /// Whoever changes, drops or reorders one stored byte of the past is found. `seen` is told (done, planned) batches.
+    pub fn verify(&self, seen: &mut dyn FnMut(u64, u64)) -> Result<Verified, StoreError> {
+        let v = self.view()?;
+        let mut out = Verified::default();
+        let mut log = cairn_trust::Log::new(self.mem.project);
+        let mut devices = std::collections::BTreeSet::new();
+        for row in v.control.iter()? {
+            let (number, bytes) = row?;
+            out.operations += 1;
+            let read = ControlOp::decode(&self.mem.project, bytes.value());
+            let admitted = read.as_ref().is_ok_and(|op| log.admit(op.clone()).is_ok());
+            if !admitted {
+                out.findings.push(Finding {
+                    place: format!("control operation {}", number.value()),
+                    what: "is not signed, or its parents are not here".into(),
+                });
+            }
+            devices.extend(read.ok().map(|op| op.issuer));
+        }
+        let planned: u64 = self.mem.feeds.iter().map(|f| f.seq + 1 - f.base).sum();
+        for (n, feed) in self.mem.feeds.iter().enumerate() {
+            devices.insert(feed.device);
+            let mut prev = feed.parent.map(|(parent, at)| v.hash_at(parent, at)).transpose()?.flatten();
+            for seq in feed.base..=feed.seq {
+                out.batches += 1;
+                seen(out.batches, planned);
+                let wrong = self.verify_one(&v, feed, (n as u32, seq), &mut prev, &mut out.changes)?;
+                out.findings.extend(wrong.map(|what| Finding { place: format!("feed {} batch {seq}", feed.id), what: what.into() }));
+            }
+            if prev.is_some_and(|last| last != feed.tip) {
+                out.findings.push(Finding { place: format!("feed {}", feed.id), what: "does not end where it is said to".into() });
+            }
+        }
+        out.devices = devices.len() as u64;
+        Ok(out)
+    }
+
+    fn verify_one(
+        &self,
+        v: &View,
+        feed: &FeedRow,
+        (chain, seq): (u32, u64),
+        prev: &mut Option<[u8; 32]>,
+        changes: &mut u64,
+    ) -> Result<Option<&'static str>, StoreError> {
+        let before = prev.take();
+        let Ok(batch) = read_batch(v, &self.mem, chain, seq) else { return Ok(Some("cannot be read")) };
+        *prev = Some(batch.hash.0);
+        *changes += batch.hashes.len() as u64;
+        let names_its_device = match batch.origin(&self.mem.project) {
+            Ok(Some(device)) => device == feed.device,
+            Ok(None) => seq > 1,
+            Err(_) => false,
+        };
+        Ok(match () {
+            () if batch.header.feed != feed.id || batch.header.seq != seq || !names_its_device => Some("is not of this feed"),
+            () if !batch.signed_by(&feed.device) => Some("is not signed by its device"),
+            () if batch.header.prev.map(|p| p.0) != before => Some("does not follow the one before"),
+            () if v.hash_at(chain, seq)? != Some(batch.hash.0) => Some("is listed under another name"),
+            () => None,
+        })
+    }
+
     /// Walks every chunk and document. `seen` is told (done, planned) batches. Nothing is changed.
     pub fn check(&self, seen: &mut dyn FnMut(u64, u64)) -> Result<Vec<Finding>, StoreError> {
         let v = self.view()?;

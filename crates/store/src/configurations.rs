@@ -111,7 +111,7 @@ impl Store {
         }
         let kept = all.iter().filter(|(_, c)| wanted.contains(&c.hash)).cloned().collect();
         let mut past = DocRow::new(row.kind, row.id);
-        rebuild(&mut past, kept);
+        rebuild(&mut past, kept, &BTreeSet::new());
         Configuration::read(&past.state)
     }
 }

@@ -9,6 +9,7 @@ use cairn_model::{Change, ChangeHash, DeviceId, DocId, DocKey, DocKind, DocState
 use cairn_trust::{Batch, EpochKey, chunk_kind, open};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Where one change of a document is stored: in the chunk of a batch, or in the open batch (the next of our own feed).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -156,6 +157,13 @@ pub(crate) fn take(t: &Tables<'_>, mem: &mut Mem, kind: DocKind, id: &DocId) -> 
     Ok(Taken { number, row: DocRow::new(kind, *id), before: None, is_new: true })
 }
 
+impl Taken {
+    /// Whether people saw it, or saw it deleted, before: `None` if there was nothing.
+    pub fn was_shown(&self) -> Option<bool> {
+        self.before.as_ref().map(|keys| !keys.deleted)
+    }
+}
+
 /// Writes a row back and moves its index entries. Tells what people would see happen.
 pub(crate) fn put_back(t: &mut Tables<'_>, mem: &mut Mem, taken: &Taken) -> Result<Option<SyncEffect>, StoreError> {
     let Taken { number, row, before, is_new } = taken;
@@ -243,7 +251,8 @@ fn unindex(t: &mut Tables<'_>, mem: &mut Mem, number: u32, keys: &IndexKeys) -> 
 
 /// Applies one change to a row and whatever of its waiting changes that makes ready. A change that is here is a no-op.
 pub(crate) fn apply_change(t: &Tables<'_>, mem: &Mem, row: &mut DocRow, change: &Change, at: ChangeRef) -> Result<(), StoreError> {
-    if row.knows(&change.hash) || (row.waiting.is_empty() && row.apply(change, at)) {
+    let aside = crate::aside::of(t, mem, &row.id)?;
+    if row.knows(&change.hash) || (row.waiting.is_empty() && !aside.contains(&change.hash) && row.apply(change, at)) {
         return Ok(());
     }
     let mut all = Vec::with_capacity(row.applied.len() + row.waiting.len() + 1);
@@ -251,22 +260,23 @@ pub(crate) fn apply_change(t: &Tables<'_>, mem: &Mem, row: &mut DocRow, change: 
         all.push((*at, read_change(t, mem, at)?));
     }
     all.push((at, change.clone()));
-    rebuild(row, all);
+    rebuild(row, all, &aside);
     Ok(())
 }
 
 /// Makes a row anew from a set of changes. What is applied is a function of the set alone: of several changes under one
-/// number of one actor (a machine was copied while it ran, or its owner cheats) the one with the lowest hash counts.
-pub(crate) fn rebuild(row: &mut DocRow, mut all: Vec<(ChangeRef, Change)>) {
+/// number of one actor (a machine was copied while it ran, or its owner cheats) the one with the lowest hash counts. What is set
+/// `aside` waits, and so does what builds on it.
+pub(crate) fn rebuild(row: &mut DocRow, mut all: Vec<(ChangeRef, Change)>, aside: &BTreeSet<ChangeHash>) {
     *row = DocRow::new(row.kind, row.id);
     all.sort_by_key(|(at, change)| (change.actor, change.seq, at.hash));
     let mut last = None;
     let mut ready: Vec<(ChangeRef, Change)> = Vec::new();
     for (at, change) in all {
-        if last == Some((change.actor, change.seq)) {
+        let taken = last.replace((change.actor, change.seq)) == Some((change.actor, change.seq));
+        if taken || aside.contains(&at.hash) {
             row.waiting.push(at);
         } else {
-            last = Some((change.actor, change.seq));
             ready.push((at, change));
         }
     }
@@ -281,20 +291,30 @@ pub(crate) fn rebuild(row: &mut DocRow, mut all: Vec<(ChangeRef, Change)>) {
     row.waiting.sort_by_key(|at| at.hash);
 }
 
-/// Gives the stored bytes of one chunk or open change, from a write or a read transaction alike.
+/// Gives the stored bytes of one chunk or open change, and what is set aside, from a write or a read transaction alike.
 pub(crate) trait Stored {
     fn chunk(&self, key: u64) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Changes of a document that are set aside.
+    fn aside(&self, doc: &DocId) -> Result<BTreeSet<ChangeHash>, StoreError>;
 }
 
 impl Stored for Tables<'_> {
     fn chunk(&self, key: u64) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.chunks.get(key)?.map(|c| c.value().to_vec()))
     }
+
+    fn aside(&self, doc: &DocId) -> Result<BTreeSet<ChangeHash>, StoreError> {
+        crate::aside::hashes(&self.aside, doc)
+    }
 }
 
 impl Stored for View {
     fn chunk(&self, key: u64) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.chunks.get(key)?.map(|c| c.value().to_vec()))
+    }
+
+    fn aside(&self, doc: &DocId) -> Result<BTreeSet<ChangeHash>, StoreError> {
+        crate::aside::hashes(&self.aside, doc)
     }
 }
 
@@ -335,6 +355,15 @@ pub struct DocView {
     pub version: String,
 }
 
+/// Names a state by its heads: alike on all devices.
+pub(crate) fn version_name(heads: &[ChangeHash]) -> String {
+    let mut version = blake3::Hasher::new();
+    for head in heads {
+        version.update(&head.0);
+    }
+    cairn_model::hex(&version.finalize().as_bytes()[..16])
+}
+
 /// One key with several values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConflictEntry {
@@ -357,23 +386,6 @@ pub struct ConflictValue {
     pub time_ms: i64,
 }
 
-/// One change of an observation's history.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LogEntry {
-    /// The observation.
-    pub id: DocId,
-    /// The change.
-    pub hash: ChangeHash,
-    /// Who made it.
-    pub device: Option<DeviceId>,
-    /// By that device's clock, milliseconds.
-    pub time_ms: i64,
-    /// Keys set (with value) or removed (`None`).
-    pub set: Vec<(String, Option<Value>)>,
-    /// Feed batch it is in; `None` while in the open batch.
-    pub batch: Option<(cairn_model::FeedId, u64)>,
-}
-
 impl Store {
     pub(crate) fn doc_row(&self, kind: DocKind, id: &DocId) -> Result<Option<DocRow>, StoreError> {
         let v = self.view()?;
@@ -393,15 +405,11 @@ impl Store {
         let seen = Observation::read(&row.state);
         let contested = row.state.has_conflicts() || (seen.deleted && row.state.heads().len() > 1);
         let conflicts = if contested { self.conflict_entries(v, row, &seen)? } else { Vec::new() };
-        let mut version = blake3::Hasher::new();
-        for head in row.state.heads() {
-            version.update(&head.0);
-        }
         Ok(DocView {
             id: row.id,
             conflicts,
             created_by: row.creator.map(|(_, feed)| self.mem.feeds[feed as usize].device),
-            version: cairn_model::hex(&version.finalize().as_bytes()[..16]),
+            version: version_name(row.state.heads()),
             seen,
         })
     }
@@ -440,48 +448,6 @@ impl Store {
         Ok(keys.map(|(key, values)| (key.to_owned(), values.into_iter().map(|(_, v)| v.clone()).collect())).collect())
     }
 
-    /// The history of one observation, oldest first; empty if it is not here.
-    pub fn history(&self, id: &DocId) -> Result<Vec<LogEntry>, StoreError> {
-        let v = self.view()?;
-        let Some(row) = self.doc_row(DocKind::Observation, id)? else { return Ok(Vec::new()) };
-        let mut out = Vec::new();
-        for at in &row.applied {
-            let feed = &self.mem.feeds[at.feed as usize];
-            let change = read_change(&v, &self.mem, at)?;
-            let batch = (at.feed != self.mem.own_feed || at.seq <= feed.seq).then_some((feed.id, at.seq));
-            out.push(log_entry(row.id, &change, feed.device, batch));
-        }
-        Ok(out)
-    }
-
-    /// The newest changes of all observations by their authors' clocks, newest first; 0 is no limit.
-    pub fn recent(&self, limit: usize) -> Result<Vec<LogEntry>, StoreError> {
-        let v = self.view()?;
-        let most = if limit == 0 { usize::MAX } else { limit };
-        let mut out = Vec::new();
-        for open in &self.mem.open.changes {
-            let change = Change::parse(&open.bytes).map_err(|_| StoreError::Damaged("open change"))?;
-            out.push((open.kind, log_entry(open.id, &change, self.mem.device, None)));
-        }
-        for (n, feed) in self.mem.feeds.iter().enumerate() {
-            let enough = out.len().saturating_add(most);
-            for seq in (feed.base..=feed.seq).rev() {
-                if out.len() >= enough {
-                    break;
-                }
-                let batch = read_batch(&v, &self.mem, n as u32, seq)?;
-                // What does not read is void; `check` tells of it.
-                for (item, change) in batch.changes(&batch.actors(&self.mem.project, &feed.device)).unwrap_or_default() {
-                    out.extend(item.doc_kind().map(|kind| (kind, log_entry(item.doc, &change, feed.device, Some((feed.id, seq))))));
-                }
-            }
-        }
-        let mut out: Vec<LogEntry> = out.into_iter().filter(|(kind, _)| *kind == DocKind::Observation).map(|(_, e)| e).collect();
-        out.sort_by(|a, b| b.time_ms.cmp(&a.time_ms).then(a.hash.cmp(&b.hash)));
-        out.truncate(most);
-        Ok(out)
-    }
-
     /// Every observation with something to settle, in the order of `list`.
     pub fn conflicts(&self) -> Result<Vec<ConflictEntry>, StoreError> {
         let v = self.view()?;
@@ -494,14 +460,6 @@ impl Store {
         out.sort_by(|a, b| (a.id, &a.key).cmp(&(b.id, &b.key)));
         Ok(out)
     }
-}
-
-fn log_entry(id: DocId, change: &Change, device: DeviceId, batch: Option<(cairn_model::FeedId, u64)>) -> LogEntry {
-    let set = change.ops.iter().filter_map(|op| {
-        let key = DocKey::decode(op.key.as_deref()?).label();
-        Some((key, if let cairn_model::OpAction::Put(value) = &op.action { Some(value.clone()) } else { None }))
-    });
-    LogEntry { id, hash: change.hash, device: Some(device), time_ms: change.time_ms, set: set.collect(), batch }
 }
 
 /// "Deleted here, edited there": heads that have not seen the winning deletion.

@@ -108,6 +108,12 @@ pub enum StoreError {
         /// Rows there.
         rows: u64,
     },
+    /// Nothing came with a sync of that number.
+    #[error("no sync {0} brought anything here")]
+    NoSync(u32),
+    /// No act, batch or version of that name is here.
+    #[error("no import, batch or version of that name is here")]
+    NoAct,
     /// The caller's source of rows stopped.
     #[error("{0}")]
     Source(String),

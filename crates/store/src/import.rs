@@ -146,7 +146,7 @@ impl Store {
             }
             run.missing(t, mem, ctx)?;
             cut_unit(t, mem, ctx, now_ms, true)?;
-            mem.open.import = None;
+            mem.open.act = None;
             let mut stats = run.stats;
             let nothing = stats.created + stats.updated + stats.deleted == 0;
             if plan.dry_run || nothing || (plan.strict && stats.rejected_count > 0) {
@@ -230,7 +230,7 @@ impl<'a> Run<'a> {
         }
         cut(t, mem, ctx, now_ms)?;
         let unit = UnitId(ctx.entropy.bytes());
-        mem.open.import = Some((unit, 0));
+        mem.open.act = Some((cairn_trust::UnitKind::Import, unit, 0));
         Ok(Self {
             plan,
             now_ms,

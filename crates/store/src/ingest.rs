@@ -202,18 +202,25 @@ impl Store {
         Ok(out)
     }
 
-    /// A number for a sync about to begin, higher than all before.
+    /// A number for a sync about to begin, higher than all before: two that go on at once have two.
     pub fn next_sync(&self) -> Result<u32, StoreError> {
+        use std::sync::atomic::Ordering;
         let v = self.view()?;
         let last = v.sync_docs.last()?.map_or(0, |(k, _)| (k.value() >> 32) as u32);
         let noted = v.meta.get("syncs")?.map_or(0, |b| b.value().try_into().map_or(0, u32::from_le_bytes));
-        Ok(last.max(noted) + 1)
+        let known = last.max(noted);
+        let given = |n: u32| Some(n.max(known) + 1);
+        let before = self.last_sync.fetch_update(Ordering::Relaxed, Ordering::Relaxed, given).unwrap_or(known);
+        Ok(before.max(known) + 1)
     }
 
     /// Remembers that a sync took place, even one that changed nothing.
-    pub fn note_sync(&mut self, sync: u32) -> Result<(), StoreError> {
+    pub fn note_sync(&mut self, sync: u32, with: &[String], now_ms: i64) -> Result<(), StoreError> {
+        let note = to_bytes(&crate::aside::SyncNote { at_ms: now_ms, with: with.to_vec() });
         self.write(|t, mem, _| {
-            t.meta.insert("syncs", &sync.to_le_bytes()[..])?;
+            let noted = t.meta.get("syncs")?.map_or(0, |b| b.value().try_into().map_or(0, u32::from_le_bytes));
+            t.meta.insert("syncs", &noted.max(sync).to_le_bytes()[..])?;
+            t.syncs.insert(sync, &note[..])?;
             crate::moments::remember(t, mem, sync)
         })
     }
@@ -294,6 +301,9 @@ fn hold(t: &mut Tables<'_>, mem: &mut Mem, v: Verified, sync: Option<u32>, stats
     let key = batch_key(chain, seq);
     t.chunks.insert(key, &v.opened.chunk[..])?;
     t.batches.insert(key, &to_bytes(&row)[..])?;
+    if let Some(sync) = sync {
+        t.arrived.insert(key, sync)?;
+    }
     let feed = &mut mem.feeds[chain as usize];
     (feed.seq, feed.tip) = (seq, batch.hash.0);
     t.feeds.insert(chain, &to_bytes(&*feed)[..])?;

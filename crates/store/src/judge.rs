@@ -244,10 +244,23 @@ pub(crate) fn set_apart(t: &mut Tables<'_>, mem: &mut Mem, chain: u32, seq: u64,
 /// Brings in what accepted changes of a document depend on and what is in quarantine: their author had merged it before
 /// hearing of the removal, and its work must not be lost with it. The least set that closes the gap, so alike everywhere.
 pub(crate) fn vouch(t: &Tables<'_>, mem: &Mem, row: &mut crate::docs::DocRow) -> Result<bool, StoreError> {
+    if row.waiting.is_empty() {
+        return Ok(false);
+    }
+    vouch_but(t, mem, row, &crate::aside::of(t, mem, &row.id)?)
+}
+
+/// The same where some changes are set aside: they vouch for nothing.
+pub(crate) fn vouch_but(
+    t: &Tables<'_>,
+    mem: &Mem,
+    row: &mut crate::docs::DocRow,
+    aside: &BTreeSet<ChangeHash>,
+) -> Result<bool, StoreError> {
     let mut brought = false;
     while !row.waiting.is_empty() {
         let mut found: Vec<ChangeRef> = Vec::new();
-        for at in &row.waiting {
+        for at in row.waiting.iter().filter(|at| !aside.contains(&at.hash)) {
             for dep in read_change(t, mem, at)?.deps {
                 if row.knows(&dep) || found.iter().any(|f| f.hash == dep) {
                     continue;
@@ -265,7 +278,7 @@ pub(crate) fn vouch(t: &Tables<'_>, mem: &Mem, row: &mut crate::docs::DocRow) ->
         for at in row.applied.iter().chain(&row.waiting).chain(&found) {
             all.push((*at, read_change(t, mem, at)?));
         }
-        rebuild(row, all);
+        rebuild(row, all, aside);
     }
     Ok(brought)
 }
@@ -284,7 +297,7 @@ fn remake(t: &mut Tables<'_>, mem: &mut Mem, kind: DocKind, doc: &DocId) -> Resu
             dropped.insert(mem.feeds[at.feed as usize].device);
         }
     }
-    rebuild(&mut taken.row, kept);
+    rebuild(&mut taken.row, kept, &crate::aside::of(t, mem, doc)?);
     vouch(t, mem, &mut taken.row)?;
     put_back(t, mem, &taken)?;
     Ok(dropped)

@@ -1,5 +1,6 @@
 #![doc = include_str!("../FORMAT.md")]
 
+mod aside;
 mod check;
 mod configurations;
 mod control;
@@ -10,6 +11,7 @@ mod feeds;
 mod files;
 mod glimpse;
 mod govern;
+mod history;
 mod import;
 mod ingest;
 mod jobs;
@@ -20,19 +22,22 @@ mod mem;
 mod moments;
 mod query;
 mod receipts;
+mod revert;
 mod shelves;
 mod tables;
 mod walk;
 
-pub use check::Finding;
+pub use aside::{Aside, PastSync};
+pub use check::{Finding, Verified};
 pub use configurations::ConfigurationChange;
 pub use control::{AddedControl, Entrance};
-pub use docs::{ConflictEntry, ConflictValue, DocView, LogEntry, SyncEffect};
+pub use docs::{ConflictEntry, ConflictValue, DocView, SyncEffect};
 pub use entropy::{Entropy, OsEntropy};
 pub use error::StoreError;
 pub use feeds::{FeedRow, Run, Verdict};
 pub use files::{StoreFiles, create_file, open_file};
 pub use govern::Removal;
+pub use history::LogEntry;
 pub use import::{ImportMode, ImportPlan, ImportRow, ImportStats, RowAct, RowChange, RowRefusal};
 pub use ingest::{IngestStats, Ingested};
 pub use jobs::InstalledJob;
@@ -41,6 +46,7 @@ pub use mail::Mail;
 pub use mem::{NewProject, Reopen, Store};
 pub use moments::AsOf;
 pub use query::{Bbox, Filter, Listing};
-pub use receipts::{Coverage, KnownDevice};
+pub use receipts::{Coverage, Holder, KnownDevice, Witness};
+pub use revert::{RevertPlan, RevertWhat, Reverted};
 pub use shelves::{MailChunk, MailRun};
 pub use walk::{KeyWalk, Visit, Walk};

@@ -28,7 +28,8 @@ pub(crate) struct OpenBatch {
     pub bytes: usize,
     /// How many of `changes` the table holds; `None` if it must be written anew.
     saved: Option<usize>,
-    pub(crate) import: Option<(UnitId, u32)>,
+    /// An act of several batches on its way, and its next batch.
+    pub(crate) act: Option<(UnitKind, UnitId, u32)>,
 }
 
 impl OpenBatch {
@@ -262,7 +263,7 @@ pub(crate) fn write_taken(
     let Some(bytes) = taken.row.state.edit(mem.actor(), now_ms, wanted) else { return Ok(None) };
     let change = Change::parse(&bytes).map_err(|e| StoreError::OwnBatch(e.to_string()))?;
     if mem.open.full(bytes.len()) {
-        cut_unit(t, mem, ctx, now_ms, mem.open.import.is_none())?;
+        cut_unit(t, mem, ctx, now_ms, mem.open.act.is_none())?;
     }
     let own = mem.own_feed;
     let at = ChangeRef::new(&change, own, mem.feeds[own as usize].seq + 1, mem.open.changes.len());
@@ -287,10 +288,10 @@ pub(crate) fn cut_unit(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, now
         return Ok(());
     }
     let now_ms = if now_ms == 0 { mem.open.last_ms() } else { now_ms };
-    let unit = match &mut mem.open.import {
-        Some((id, index)) => {
+    let unit = match &mut mem.open.act {
+        Some((kind, id, index)) => {
             *index += 1;
-            Unit { id: *id, kind: UnitKind::Import, index: *index - 1, last }
+            Unit { id: *id, kind: *kind, index: *index - 1, last }
         }
         None => Unit { id: UnitId(ctx.entropy.bytes()), kind: UnitKind::Edits, index: 0, last: true },
     };

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Of the tables. 2: changes of quarantined batches are listed (`apart.1`), read keys are sealed. 3: mailboxes and remotes. 4: data sets, runs of jobs.
-pub(crate) const STORE_FORMAT: u32 = 4;
+/// 5: which sync brought a batch, what is set aside.
+pub(crate) const STORE_FORMAT: u32 = 5;
 /// Data format of this version, in every batch header.
 pub(crate) const DATA_FORMAT: (u16, u16) = (1, 0);
 
@@ -28,6 +29,8 @@ pub struct Store {
     broken: bool,
     /// It refused for want of space.
     full: bool,
+    /// The last number given to a sync.
+    pub(crate) last_sync: std::sync::atomic::AtomicU32,
 }
 
 /// Opens the database of a store once more, after the handle before was dropped.
@@ -59,6 +62,8 @@ pub(crate) struct Mem {
     /// Its version; `None` before it has arrived.
     pub configuration_version: Option<ConfigurationVersion>,
     pub datasets: Arc<BTreeMap<String, u32>>,
+    /// Changes that are set aside, in all.
+    pub aside: u64,
 }
 
 /// What a new project is made of.
@@ -190,7 +195,7 @@ impl Store {
             tx.commit()?;
         }
         let mem = Mem::load(&db, &keys, nonce)?;
-        let mut store = Self { db, keys, entropy, mem, file_bytes: None, reopen: None, broken: false, full: false };
+        let mut store = Self { db, keys, entropy, mem, file_bytes: None, reopen: None, broken: false, full: false, last_sync: 0.into() };
         store.settle_after_open()?;
         store.reload_configuration()?;
         Ok(store)
@@ -345,7 +350,9 @@ fn migrate(db: &Database, keys: &DeviceKeys, entropy: &mut dyn Entropy) -> Resul
             crate::control::save_ring(&mut t, keys, entropy, &ring)?;
             t.meta.insert("fixed", &to_bytes(&Fixed { discovery: [0; 32], epochs: Vec::new(), ..fixed })[..])?;
         }
-        index_datasets(&mut t)?;
+        if found < 4 {
+            index_datasets(&mut t)?;
+        }
         t.meta.insert("format", &STORE_FORMAT.to_le_bytes()[..])?;
     }
     tx.commit()?;
@@ -433,6 +440,7 @@ impl Mem {
             configuration: Arc::new(None),
             configuration_version: None,
             datasets: Arc::new(datasets),
+            aside: redb::ReadableTableMetadata::len(&v.aside)?,
         })
     }
 

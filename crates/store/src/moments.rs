@@ -69,6 +69,6 @@ pub(crate) fn state_at(v: &View, mem: &Mem, row: &DocRow, moment: &AsOf) -> Resu
     }
     let mut past = DocRow::new(row.kind, row.id);
     // A change whose dependencies came later by their clocks waits, as it would have then.
-    crate::docs::rebuild(&mut past, kept);
+    crate::docs::rebuild(&mut past, kept, &crate::aside::of(v, mem, &row.id)?);
     Ok(past.state)
 }

@@ -29,6 +29,26 @@ pub struct Coverage {
     pub only_here: u64,
 }
 
+/// A member, and what its receipt says that it lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The device.
+    pub device: DeviceId,
+    /// Changes made on this device (in any of its feeds) that it has not confirmed.
+    pub lacks_own: u64,
+    /// Changes of anybody held here that it has not confirmed.
+    pub lacks_all: u64,
+}
+
+/// A receipt of a third device, to be handed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// Device, incarnation, number.
+    pub name: (DeviceId, [u8; 16], u64),
+    /// As received.
+    pub bytes: Vec<u8>,
+}
+
 const ADDRESSES_KEPT: usize = 8;
 
 /// A relay, a place, and the hash of its chain up to there.
@@ -128,6 +148,28 @@ impl Store {
         Ok(out)
     }
 
+    /// Receipts of members other than this device and `peer`, by device.
+    pub fn witnesses(&self, peer: &DeviceId) -> Result<Vec<Witness>, StoreError> {
+        let v = self.view()?;
+        let mut out = Vec::new();
+        for row in v.receipts.iter()? {
+            let bytes = row?.1.value().to_vec();
+            let receipt = Receipt::open(&self.mem.project, &bytes).map_err(|_| StoreError::Damaged("receipt"))?;
+            if receipt.device != *peer && self.is_member(&receipt.device) {
+                out.push(Witness { name: (receipt.device, receipt.incarnation, receipt.counter), bytes });
+            }
+        }
+        Ok(out)
+    }
+
+    /// Keeps receipts that somebody handed on: each is signed by its device, so it does not matter by whom. Of each device the newest
+    /// counts; what is no receipt of a member is dropped.
+    pub fn keep_witnesses(&mut self, receipts: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        let opened = receipts.into_iter().filter_map(|bytes| Some((Receipt::open(&self.mem.project, &bytes).ok()?, bytes)));
+        let found: Vec<(Receipt, Vec<u8>)> = opened.filter(|(r, _)| self.is_member(&r.device)).collect();
+        self.keep_receipts(found, false)
+    }
+
     /// What no active device but this one is known to hold.
     pub fn coverage(&self) -> Result<Coverage, StoreError> {
         let v = self.view()?;
@@ -150,6 +192,27 @@ impl Store {
                 out.unsynced += if f.device == self.mem.device { changes } else { 0 };
             }
         }
+        Ok(out)
+    }
+
+    /// Members that signed for what they hold, those that hold most first. What is open here nobody can hold.
+    pub fn holders(&self) -> Result<Vec<Holder>, StoreError> {
+        let v = self.view()?;
+        let open = self.mem.open.changes.len() as u64;
+        let mut out = Vec::new();
+        for receipt in self.receipts()?.into_iter().filter(|r| self.is_member(&r.device) && r.device != self.mem.device) {
+            let mut holder = Holder { device: receipt.device, lacks_own: open, lacks_all: open };
+            for n in 0..self.mem.feeds.len() as u32 {
+                let has = self.held_by(&v, n, &receipt.frontier)?;
+                for row in v.batches.range(batch_key(n, has + 1)..batch_key(n + 1, 0))? {
+                    let changes = u64::from(from_bytes::<BatchRow>(row?.1.value(), "batch")?.changes);
+                    holder.lacks_all += changes;
+                    holder.lacks_own += if self.mem.feeds[n as usize].device == self.mem.device { changes } else { 0 };
+                }
+            }
+            out.push(holder);
+        }
+        out.sort_by_key(|h| (h.lacks_all, h.lacks_own, h.device));
         Ok(out)
     }
 

@@ -56,6 +56,12 @@ pub(crate) const JOBS: TableDefinition<&str, Bytes> = TableDefinition::new("jobs
 /// number of a run of a job -> what it did
 pub(crate) const RUNS: TableDefinition<u64, Bytes> = TableDefinition::new("runs.1");
 
+/// batch key -> number of the sync that brought it; batches made here have none
+pub(crate) const ARRIVED: TableDefinition<u64, u32> = TableDefinition::new("arrived.1");
+/// number of a sync -> when and with whom
+pub(crate) const SYNCS: TableDefinition<u32, Bytes> = TableDefinition::new("syncs.1");
+/// observation id, change hash -> number of the undone sync that brought the change: held, and not shown here
+pub(crate) const ASIDE: TableDefinition<&[u8; 48], u32> = TableDefinition::new("aside.1");
 /// number of a sync -> what was held after it
 pub(crate) const MOMENTS: TableDefinition<u32, Bytes> = TableDefinition::new("moments.1");
 
@@ -115,6 +121,9 @@ tables! {
     jobs: JOBS<&'static str, Bytes>,
     runs: RUNS<u64, Bytes>,
     moments: MOMENTS<u32, Bytes>,
+    arrived: ARRIVED<u64, u32>,
+    syncs: SYNCS<u32, Bytes>,
+    aside: ASIDE<&'static [u8; 48], u32>,
 }
 
 /// The bytes of a row.

@@ -59,6 +59,8 @@ pub struct Snapshot {
     pub has_receipt: bool,
     /// Observations shown.
     pub observations: u64,
+    /// Names the receipts of third devices that are known here.
+    pub witnesses: [u8; 8],
 }
 
 impl Snapshot {
@@ -114,6 +116,12 @@ pub enum Request {
     MakeReceipt,
     /// Keep the peer's receipt.
     KeepReceipt(DeviceId, Vec<u8>),
+    /// Whose receipts are known here, but for the peer's: device, incarnation, number.
+    WitnessHave(DeviceId),
+    /// Receipts of third devices that are not in the peer's list.
+    WitnessesBeyond(DeviceId, Vec<(DeviceId, [u8; 16], u64)>),
+    /// Keep receipts of third devices.
+    KeepWitnesses(Vec<Vec<u8>>),
 }
 
 /// What the store answers.
@@ -160,6 +168,12 @@ pub enum Answer {
     Receipt(Vec<u8>),
     /// To `KeepReceipt`: its frontier, or `None` if it was not the peer's.
     ReceiptKept(Option<Frontier>),
+    /// To `WitnessHave`.
+    WitnessHave(Vec<(DeviceId, [u8; 16], u64)>),
+    /// To `WitnessesBeyond`.
+    Witnesses(Vec<Vec<u8>>),
+    /// To `KeepWitnesses`.
+    WitnessesKept,
     /// The store refused; nothing was done.
     Failed,
 }

@@ -26,6 +26,10 @@ pub const EARLY_MESSAGES: usize = 8;
 pub const UNANSWERED: usize = 16;
 /// Bytes of operations in one control message: far below a frame.
 pub const CONTROL_PART_BYTES: usize = 1 << 20;
+/// Receipts of third devices in one list.
+pub const WITNESSES: usize = 512;
+/// Bytes of receipts handed on over one link; the next one goes on.
+pub const WITNESS_BYTES: usize = 1 << 20;
 /// Times a receipt may show that something sent did not arrive, before the link is left as it is: the next one goes on.
 pub const LOOKBACKS: u8 = 3;
 /// Bytes of one operation that lets a device in.

@@ -1,7 +1,7 @@
 //! Messages of a link, as CBOR arrays `[number, map]`; unknown numbers are skipped.
 
 use crate::limits;
-use cairn_model::{DocId, FeedId};
+use cairn_model::{DeviceId, DocId, FeedId};
 use cairn_trust::{BatchHash, ControlHash, EpochId, Tip};
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Decoder, Encode, Encoder};
@@ -96,6 +96,8 @@ pub struct Hello {
     pub probe: bool,
     /// Observations here, for people.
     pub observations: u64,
+    /// Names the receipts of third devices that are known here; `None` from versions that hand none on.
+    pub witnesses: Option<[u8; 8]>,
 }
 
 /// One message.
@@ -129,6 +131,10 @@ pub enum Message {
     Removed(Vec<u8>),
     /// Read keys this side should know by the log and does not.
     NeedKeys(Vec<EpochId>),
+    /// Whose receipts are known here: device, incarnation, number.
+    WitnessHave(Vec<(DeviceId, [u8; 16], u64)>),
+    /// Receipts of third devices that the other side does not have.
+    Witnesses(Vec<Vec<u8>>),
     /// First answer to a dialler that proved an invitation: a proof and the display name of who is there.
     Host([u8; 32], String),
     /// The join by which the dialler enters.
@@ -172,6 +178,18 @@ struct HelloCbor {
     probe: Option<bool>,
     #[n(12)]
     observations: Option<u64>,
+    #[n(13)]
+    witnesses: Option<ByteArray<8>>,
+}
+
+#[derive(Encode, Decode)]
+struct Known {
+    #[n(0)]
+    device: ByteArray<32>,
+    #[n(1)]
+    incarnation: ByteArray<16>,
+    #[n(2)]
+    counter: u64,
 }
 
 type Wire<T> = Result<T, minicbor::decode::Error>;
@@ -203,6 +221,17 @@ impl Message {
             Message::Introduction(ops) => e.array(2)?.u8(12)?.encode(ops.iter().map(|o| ByteVec::from(o.clone())).collect::<Vec<_>>())?,
             Message::Removed(op) => e.array(2)?.u8(13)?.bytes(op)?,
             Message::NeedKeys(ids) => e.array(2)?.u8(14)?.encode(ids.iter().map(|i| ByteArray::from(i.0)).collect::<Vec<_>>())?,
+            Message::WitnessHave(known) => {
+                let row = |(device, incarnation, counter): &(DeviceId, [u8; 16], u64)| Known {
+                    device: device.0.into(),
+                    incarnation: (*incarnation).into(),
+                    counter: *counter,
+                };
+                e.array(2)?.u8(15)?.encode(known.iter().map(row).collect::<Vec<_>>())?
+            }
+            Message::Witnesses(receipts) => {
+                e.array(2)?.u8(16)?.encode(receipts.iter().map(|r| ByteVec::from(r.clone())).collect::<Vec<_>>())?
+            }
             Message::Host(proof, name) => e.array(3)?.u8(20)?.bytes(proof)?.str(name)?,
             Message::Enter(op) => e.array(2)?.u8(21)?.bytes(op)?,
             Message::Pending => e.array(1)?.u8(22)?,
@@ -247,6 +276,11 @@ impl Message {
             12 => Message::Introduction(list::<ByteVec>(&mut d, limits::CONTROL_OPS)?.into_iter().map(Into::into).collect()),
             13 => Message::Removed(d.bytes()?.to_vec()),
             14 => Message::NeedKeys(list::<ByteArray<16>>(&mut d, cairn_trust::limits::CHAIN_KEYS)?.iter().map(|i| EpochId(**i)).collect()),
+            15 => {
+                let rows = list::<Known>(&mut d, limits::WITNESSES)?;
+                Message::WitnessHave(rows.into_iter().map(|r| (DeviceId(*r.device), *r.incarnation, r.counter)).collect())
+            }
+            16 => Message::Witnesses(list::<ByteVec>(&mut d, limits::WITNESSES)?.into_iter().map(Into::into).collect()),
             20 => {
                 let proof = *d.decode::<ByteArray<32>>()?;
                 Message::Host(proof, d.str()?.chars().take(256).collect())
@@ -294,6 +328,7 @@ impl From<&Hello> for HelloCbor {
             wants_receipt: h.wants_receipt,
             probe: Some(h.probe),
             observations: Some(h.observations),
+            witnesses: h.witnesses.map(Into::into),
         }
     }
 }
@@ -313,6 +348,7 @@ impl From<HelloCbor> for Hello {
             wants_receipt: h.wants_receipt,
             probe: h.probe.unwrap_or(false),
             observations: h.observations.unwrap_or(0),
+            witnesses: h.witnesses.map(|w| *w),
         }
     }
 }

@@ -50,6 +50,14 @@ pub struct Session {
     waiting: Vec<Vec<u8>>,
     waiting_bytes: usize,
     persisting: bool,
+    /// What the own hello said of third devices' receipts.
+    witnesses_told: Option<[u8; 8]>,
+    /// Receipts of third devices are still to come, or being kept.
+    witnesses_awaited: bool,
+    /// They have come.
+    witnesses_in: bool,
+    /// The peer's list of them has come.
+    witnesses_asked: bool,
     /// Number of the peer's last `Sent` not yet answered by a receipt.
     receipt_due: Option<u64>,
     /// The one that is being made.
@@ -146,6 +154,10 @@ impl Session {
             waiting: Vec::new(),
             waiting_bytes: 0,
             persisting: false,
+            witnesses_told: None,
+            witnesses_awaited: false,
+            witnesses_in: false,
+            witnesses_asked: false,
             receipt_due: None,
             receipt_asked: None,
             receipt_awaited: None,
@@ -290,6 +302,15 @@ impl Session {
                 self.receipts_in += 1;
                 vec![self.ask(Request::KeepReceipt(self.setup.peer, bytes))]
             }
+            Message::WitnessHave(known) if !self.witnesses_asked => {
+                self.witnesses_asked = true;
+                vec![self.ask(Request::WitnessesBeyond(self.setup.peer, known))]
+            }
+            // Kept only where they were asked for.
+            Message::Witnesses(receipts) if self.witnesses_awaited && !self.witnesses_in => {
+                self.witnesses_in = true;
+                vec![self.ask(Request::KeepWitnesses(receipts))]
+            }
             _ => self.close(CloseReason::Malformed),
         }
     }
@@ -323,6 +344,7 @@ impl Session {
             // Whoever is not known here is told nothing but that this is the project.
             let me = if me.peer == Standing::Member { me } else { me.untold() };
             let known = me.peer == Standing::Member;
+            self.witnesses_told = known.then_some(me.witnesses);
             let hello = Hello {
                 version: VERSION,
                 proof: link_proof(&self.setup.discovery, &self.setup.exporter, self.dialler),
@@ -336,6 +358,7 @@ impl Session {
                 wants_receipt: !me.has_receipt,
                 probe: self.setup.probe,
                 observations: me.observations,
+                witnesses: self.witnesses_told,
             };
             out.push(self.send(Message::Hello(hello)));
             self.progress.round_trips = 1;
@@ -422,6 +445,12 @@ impl Session {
             Answer::PeerIntroduced => vec![self.ask(Request::Snapshot(self.setup.peer))],
             Answer::KeysHanded => {
                 self.changed = true;
+                Vec::new()
+            }
+            Answer::WitnessHave(known) => vec![self.send(Message::WitnessHave(known))],
+            Answer::Witnesses(receipts) => vec![self.send(Message::Witnesses(receipts))],
+            Answer::WitnessesKept => {
+                self.witnesses_awaited = false;
                 Vec::new()
             }
             Answer::Noticed => Vec::new(),

@@ -62,6 +62,8 @@ pub enum UnitKind {
     Edits,
     /// One import.
     Import,
+    /// One reversal of an import, a batch, or to an earlier version.
+    Revert,
     /// Anything newer.
     Other(u8),
 }
@@ -71,6 +73,7 @@ impl UnitKind {
         match self {
             UnitKind::Edits => 1,
             UnitKind::Import => 2,
+            UnitKind::Revert => 3,
             UnitKind::Other(n) => n,
         }
     }
@@ -79,6 +82,7 @@ impl UnitKind {
         match n {
             1 => UnitKind::Edits,
             2 => UnitKind::Import,
+            3 => UnitKind::Revert,
             n => UnitKind::Other(n),
         }
     }

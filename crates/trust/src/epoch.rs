@@ -33,20 +33,36 @@ fn info(project: &ProjectId, what: &str) -> Vec<u8> {
     [what.as_bytes(), &project.0].concat()
 }
 
+/// A box of no project: for secrets that open before one is known.
+pub(crate) fn seal_to(what: &str, to: &[u8; 32], plain: &[u8], seed: [u8; 32]) -> Option<Vec<u8>> {
+    seal_info(what.as_bytes(), to, plain, &mut ChaCha20Rng::from_seed(seed))
+}
+
+/// Opens what [`seal_to`] made, with the secret of its key.
+pub(crate) fn open_sealed(what: &str, secret: &[u8; 32], sealed: &[u8]) -> Option<Vec<u8>> {
+    open_info(what.as_bytes(), secret, sealed)
+}
+
 pub(crate) fn seal_box(project: &ProjectId, what: &str, to: &[u8; 32], plain: &[u8], rng: &mut ChaCha20Rng) -> Option<Vec<u8>> {
+    seal_info(&info(project, what), to, plain, rng)
+}
+
+fn seal_info(info: &[u8], to: &[u8; 32], plain: &[u8], rng: &mut ChaCha20Rng) -> Option<Vec<u8>> {
     let key = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(to).ok()?;
-    let info = info(project, what);
-    let sealed = hpke::single_shot_seal::<Aes, Kdf, X25519HkdfSha256, _>(&OpModeS::Base, &key, &info, plain, &[], rng);
+    let sealed = hpke::single_shot_seal::<Aes, Kdf, X25519HkdfSha256, _>(&OpModeS::Base, &key, info, plain, &[], rng);
     let (enc, text) = sealed.ok()?;
     Some([&enc.to_bytes()[..], &text].concat())
 }
 
 pub(crate) fn open_box(project: &ProjectId, what: &str, keys: &DeviceKeys, sealed: &[u8]) -> Option<Vec<u8>> {
+    open_info(&info(project, what), &keys.agreement_secret(), sealed)
+}
+
+fn open_info(info: &[u8], secret: &[u8; 32], sealed: &[u8]) -> Option<Vec<u8>> {
     let (enc, text) = sealed.split_at_checked(32)?;
     let enc = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(enc).ok()?;
-    let secret = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(&keys.agreement_secret()).ok()?;
-    let info = info(project, what);
-    hpke::single_shot_open::<Aes, Kdf, X25519HkdfSha256>(&OpModeR::Base, &secret, &enc, &info, text, &[]).ok()
+    let secret = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(secret).ok()?;
+    hpke::single_shot_open::<Aes, Kdf, X25519HkdfSha256>(&OpModeR::Base, &secret, &enc, info, text, &[]).ok()
 }
 
 const EPOCH_BOX: &str = "cairn epoch box v1";

@@ -119,6 +119,11 @@ impl RecoveryWords {
         self.key().sign(hash).to_bytes()
     }
 
+    /// Opens what is boxed to the Montgomery form of [`RecoveryWords::public_key`].
+    pub(crate) fn agreement_secret(&self) -> [u8; 32] {
+        self.key().to_scalar_bytes()
+    }
+
     fn key(&self) -> SigningKey {
         SigningKey::from_bytes(&derive("cairn recovery key v1", &[&self.entropy]))
     }

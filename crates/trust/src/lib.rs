@@ -3,6 +3,7 @@
 //! The bytes are described in `crates/store/FORMAT.md`; `tests/` keeps test vectors of them.
 #![warn(missing_docs)]
 
+mod backup;
 mod batch;
 mod cbor;
 mod chunk;
@@ -19,6 +20,7 @@ mod receipt;
 mod relay;
 mod ticket;
 
+pub use backup::{BACKUP_HEADER, BACKUP_MAGIC, BACKUP_SEGMENT, BackupError, BackupSeal, BackupSecret, backup_header_len};
 pub use batch::{Batch, BatchError, BatchHash, Header, Item, Unit, UnitKind};
 pub use chunk::{ChunkError, ChunkKind, EpochId, EpochKey, chunk_kind, open, seal};
 pub use code::{Code, CodeError, Pairing};

@@ -44,6 +44,11 @@ pub fn ops(store: &Store) -> Vec<ControlOp> {
 }
 
 pub fn carry(from: &mut Store, to: &mut Store) {
+    carry_as(from, to, 1);
+}
+
+/// As the sync of that number.
+pub fn carry_as(from: &mut Store, to: &mut Store, sync: u32) {
     from.prepare(5).unwrap();
     to.cut(5).unwrap();
     to.add_control(&ops(from)).unwrap();
@@ -53,7 +58,7 @@ pub fn carry(from: &mut Store, to: &mut Store) {
     }
     for (chain, first, _) in missing {
         let chunks = from.chunks_from(chain, first, usize::MAX).unwrap();
-        let stats = to.ingest(chunks, Some(1)).unwrap().stats;
+        let stats = to.ingest(chunks, Some(sync)).unwrap().stats;
         assert_eq!((stats.dropped, stats.gaps), (0, 0), "{stats:?}");
     }
 }

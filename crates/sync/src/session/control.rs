@@ -104,12 +104,27 @@ impl Session {
 
     pub(super) fn leave_control(&mut self) -> Effects {
         let mut out = self.open();
+        if self.phase == Phase::Open {
+            out.extend(self.ask_witnesses());
+        }
         while self.phase == Phase::Open
             && let Some(message) = self.early.pop_front()
         {
             out.extend(self.on_open_message(message));
         }
         out
+    }
+
+    /// Where the two hellos differ in what third devices signed for, each side tells what it knows and gets the rest.
+    fn ask_witnesses(&mut self) -> Effects {
+        let theirs = self.peer.as_ref().and_then(|hello| hello.witnesses);
+        match (self.witnesses_told, theirs) {
+            (Some(ours), Some(theirs)) if ours != theirs => {
+                self.witnesses_awaited = true;
+                vec![self.ask(Request::WitnessHave(self.setup.peer))]
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Control logs are equal: what both sides are is now known.

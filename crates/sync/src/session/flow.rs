@@ -102,7 +102,8 @@ impl Session {
         }
         let sending = !self.queue.is_empty() || self.loading || self.asking > 0 || self.changed || !self.sent_said;
         let receiving = !self.waiting.is_empty() || self.persisting || !self.peer_sent;
-        let receipts = self.receipt_due.is_some() || self.receipt_asked.is_some() || self.receipt_awaited.is_some();
+        let receipts =
+            self.receipt_due.is_some() || self.receipt_asked.is_some() || self.receipt_awaited.is_some() || self.witnesses_awaited;
         if self.phase == Phase::Open && !self.probing && !sending && !receiving && !receipts && !self.synced {
             self.synced = true;
             out.push(Effect::Synced);

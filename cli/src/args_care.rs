@@ -1,0 +1,144 @@
+//! Arguments of looking back, going back, and of how things stand.
+
+#[derive(clap::Args, Debug)]
+pub struct ShowArgs {
+    /// Beginning of its id
+    pub id: String,
+    /// As it was at this version (`log` shows them)
+    #[arg(long, value_name = "VERSION", conflicts_with = "at")]
+    pub version: Option<String>,
+    /// As it was then, by the clocks of those who wrote
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct LogArgs {
+    /// Beginning of an observation's id; all of them if absent
+    pub id: Option<String>,
+    /// At most so many; 0 is no limit
+    #[arg(long, default_value_t = 50, allow_negative_numbers = true)]
+    pub limit: usize,
+    /// Check every signature and every chain from the first operation on
+    #[arg(long, conflicts_with = "id")]
+    pub verify: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct DiffArgs {
+    /// Beginning of an observation's id
+    pub id: String,
+    /// A version (`log` shows them)
+    pub from: String,
+    /// Another one; now if absent
+    pub to: Option<String>,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct RestoreArgs {
+    /// Beginnings of ids
+    #[arg(required_unless_present = "from")]
+    pub ids: Vec<String>,
+    /// All that was deleted by what this sync brought
+    #[arg(long, value_name = "SYNC", conflicts_with = "ids")]
+    pub from: Option<String>,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct UndoArgs {
+    /// Number of a sync; without one, the syncs there were
+    pub sync: Option<String>,
+    /// At most so many are listed; 0 is no limit
+    #[arg(long, default_value_t = 20, allow_negative_numbers = true)]
+    pub limit: usize,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct RevertArgs {
+    /// An import or another act (`log` and `import` show ids), a batch as FEED:NUMBER, or ID@VERSION
+    #[arg(value_name = "IMPORT|BATCH|ID@VERSION")]
+    pub what: String,
+    /// Delete also what was made by it and edited by somebody since
+    #[arg(long)]
+    pub all: bool,
+    /// Only tell what would change
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct StatusArgs {
+    /// Exit 0 only if all that was made here is proven to be on other devices too
+    #[arg(long)]
+    pub safe_to_wipe: bool,
+    /// So many other devices
+    #[arg(long, default_value_t = 2, requires = "safe_to_wipe")]
+    pub copies: u32,
+}
+
+#[derive(clap::Subcommand, Debug)]
+pub enum BackupVerb {
+    /// Make one: in a file or folder sealed, without a target a plain copy beside the store
+    Create {
+        /// A file, or a folder in which old ones are thinned
+        #[arg(value_name = "FILE|FOLDER")]
+        to: Option<std::path::PathBuf>,
+        /// Seal it for the passphrase on the first line of this file too
+        #[arg(long, value_name = "FILE", requires = "to")]
+        backup_passphrase_file: Option<std::path::PathBuf>,
+        /// Keep so many of this device in the folder
+        #[arg(long, value_name = "N")]
+        keep: Option<u32>,
+    },
+    /// Copies beside the store, and backups in a folder
+    List {
+        #[arg(value_name = "FOLDER")]
+        at: Option<std::path::PathBuf>,
+    },
+    /// Make a project of a backup again, here or on an empty machine; what is here is put aside
+    Restore(RestoreBackup),
+}
+
+#[derive(clap::Args, Debug)]
+pub struct RestoreBackup {
+    /// A backup's file, or the name of a copy as `backup list` gives it
+    #[arg(value_name = "FILE|COPY")]
+    pub from: String,
+    /// The project's 24 recovery words are on the first line of this file
+    #[arg(long, value_name = "FILE", conflicts_with = "backup_passphrase_file")]
+    pub recovery_file: Option<std::path::PathBuf>,
+    /// The backup's passphrase is on the first line of this file
+    #[arg(long, value_name = "FILE")]
+    pub backup_passphrase_file: Option<std::path::PathBuf>,
+    /// Only tell what would be there, and what would be missing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+pub const BACKUP_HELP: &str =
+    "A backup in a file is sealed: it opens on this device, with the project's recovery words, and with a passphrase if you gave one. It
+holds this device's key: restored on an empty machine it is this device again, and goes on in a new feed so that nobody sees a fork.
+Copies beside the store are made by themselves before imports and syncs (once a day, or when there is a tenth more); five are kept.
+
+Examples:
+  cairn backup create /media/disk
+  cairn backup restore /media/disk/River-Ana-20260301102030000.cairn-backup --dry-run
+  cairn --home ~/new backup restore FILE --recovery-file words.txt";
+
+pub const UNDO_HELP: &str =
+    "Undo is a view of this device alone: what the sync brought is held, counted and passed on as before, and not shown here.
+What your later work builds on stays. It can be done at any time, and taken back with `cairn redo SYNC`.
+To take something back for everybody: `cairn revert`.
+
+Examples:
+  cairn undo              the syncs there were
+  cairn undo 7            set aside what sync 7 brought";
+
+pub const REVERT_HELP: &str =
+    "A reversal is made of ordinary edits: it goes to everybody with the next sync, and the history keeps what was there.
+What somebody wrote since is kept. The answer names the reversal itself: it can be taken back too.
+
+Examples:
+  cairn revert 5f3a9c                    an import, as `cairn import` and `cairn log` named it
+  cairn revert 5f3a9c --dry-run
+  cairn revert 2e6b01@91d4               an observation becomes what it was at a version";

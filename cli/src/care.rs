@@ -1,0 +1,46 @@
+//! Looking back, going back, backups and how things stand: from what was typed to requests.
+
+use crate::args::{Args, Verb};
+use crate::args_care::{BackupVerb, DiffArgs, LogArgs, RestoreBackup, RevertArgs, StatusArgs, UndoArgs};
+use crate::run::{absolute, first_line};
+use cairn_node::{BackupRequest, Home, NodeError, Reply, Request, RestoreChoice, RevertRequest};
+use std::path::Path;
+
+pub fn request(verb: &Verb) -> Result<Request, NodeError> {
+    Ok(match verb {
+        Verb::Log(LogArgs { verify: true, .. }) => Request::Verify,
+        Verb::Log(LogArgs { id, limit, .. }) => Request::Log { id: id.clone(), limit: *limit },
+        Verb::Diff(DiffArgs { id, from, to }) => Request::Diff { id: id.clone(), from: from.clone(), to: to.clone() },
+        Verb::Undo(UndoArgs { sync: Some(sync), .. }) => Request::Undo { sync: sync.clone() },
+        Verb::Undo(UndoArgs { sync: None, limit }) => Request::Syncs { limit: *limit },
+        Verb::Redo { sync } => Request::Redo { sync: sync.clone() },
+        Verb::Revert(RevertArgs { what, all, dry_run }) => {
+            Request::Revert(RevertRequest { what: what.clone(), all: *all, dry_run: *dry_run })
+        }
+        Verb::Backup { what: BackupVerb::Create { to, backup_passphrase_file, keep } } => Request::Backup(BackupRequest::Create {
+            to: to.as_deref().map(absolute).transpose()?,
+            passphrase: match backup_passphrase_file {
+                Some(path) => Some(String::from_utf8_lossy(&first_line(path)?).into_owned()),
+                None => None,
+            },
+            keep: *keep,
+        }),
+        Verb::Backup { what: BackupVerb::List { at } } => {
+            Request::Backup(BackupRequest::List { at: at.as_deref().map(absolute).transpose()? })
+        }
+        Verb::Status(StatusArgs { safe_to_wipe: true, copies }) => Request::SafeToWipe { copies: Some(*copies) },
+        _ => Request::Status,
+    })
+}
+
+/// A restore is a matter of the home: there may be no project yet.
+pub fn restore(home: &Home, args: &Args, restore: &RestoreBackup) -> Result<Reply, NodeError> {
+    let text = |path: &Path| first_line(path).map(|line| String::from_utf8_lossy(&line).into_owned());
+    home.restore_backup(&RestoreChoice {
+        from: restore.from.clone(),
+        project: args.project.clone(),
+        recovery: restore.recovery_file.as_deref().map(text).transpose()?,
+        passphrase: restore.backup_passphrase_file.as_deref().map(first_line).transpose()?,
+        dry_run: restore.dry_run,
+    })
+}

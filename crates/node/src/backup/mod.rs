@@ -1,0 +1,260 @@
+//! Backups: a sealed copy of the whole project in a file, and plain copies beside the store before imports and syncs.
+
+mod file;
+mod restore;
+
+use crate::home::now_ms;
+use crate::request::{BackupRequest, Reply};
+use crate::{Node, NodeError};
+use cairn_model::{Instant, hex};
+use cairn_store::{Entropy, OsEntropy, StoreFiles};
+use cairn_trust::{BackupSeal, BackupSecret};
+use file::{About, Opening, Sealing};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufReader, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+pub use restore::RestoreChoice;
+
+/// How a backup's file ends.
+pub(crate) const ENDING: &str = "cairn-backup";
+/// Digits of a stamp: a time to the millisecond.
+const STAMP: usize = 17;
+/// Copies kept, if nobody says otherwise.
+const KEEP: usize = 5;
+/// A copy beside the store is made anew after so long...
+const DAILY: Duration = Duration::from_secs(24 * 3600);
+/// ...or after the store grew by a tenth.
+const GROWN: f64 = 1.1;
+
+type Told<'a> = &'a dyn Fn(u64, u64, u64);
+
+pub(crate) fn backup(node: &Node, request: &BackupRequest, told: Told<'_>) -> Result<Reply, NodeError> {
+    match request {
+        BackupRequest::Create { to, passphrase, keep } => create(node, to.as_deref(), passphrase.as_deref(), *keep, told),
+        BackupRequest::List { at } => list(node, at.as_deref().map(Path::new)),
+    }
+}
+
+fn stamp(ms: i64) -> String {
+    let text = Instant::from_unix_ms(ms - ms.rem_euclid(1000)).map(|i| i.to_rfc3339()).unwrap_or_default();
+    let seconds: String = text.chars().filter(|c| c.is_ascii_digit()).take(14).collect();
+    format!("{seconds}{:03}", ms.rem_euclid(1000))
+}
+
+fn plain(name: &str) -> String {
+    name.chars().map(|c| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '-' }).take(40).collect()
+}
+
+/// Where copies beside the store lie.
+fn beside(node: &Node) -> PathBuf {
+    node.folder().join("backups")
+}
+
+fn create(node: &Node, to: Option<&str>, passphrase: Option<&str>, keep: Option<u32>, told: Told<'_>) -> Result<Reply, NodeError> {
+    let keep = keep.map_or(KEEP, |k| k as usize);
+    if keep == 0 {
+        return Err(NodeError::input("--keep 0 would keep nothing: at least 1"));
+    }
+    let Some(to) = to.map(Path::new) else {
+        let path = copy_beside(node, keep)?;
+        return Ok(Reply::new(json!({"file": path.display().to_string(), "sealed": false, "verified": true})));
+    };
+    // Open changes are cut first, so that the copy holds them as others would.
+    node.cut()?;
+    let snapshot = node.folder().join(".backup-snapshot");
+    let made = snapshot_store(node, &snapshot).and_then(|about| {
+        let series = format!("{}-{}", plain(&about.name), plain(&about.device_name));
+        let path = if to.is_dir() { to.join(format!("{series}-{}.{ENDING}", stamp(about.made_ms))) } else { to.to_owned() };
+        seal_to(node, &snapshot, &path, &about, passphrase, told)?;
+        let removed = if to.is_dir() { thin(to, &format!("{series}-"), ENDING, keep)? } else { 0 };
+        Ok((about, path, removed))
+    });
+    // It is a copy: what cannot be removed now is replaced the next time.
+    fs::remove_file(&snapshot).ok();
+    let (about, path, removed) = made?;
+    let bytes = fs::metadata(&path).map_err(|e| NodeError::file(&path, e))?.len();
+    Ok(Reply::new(json!({
+        "file": path.display().to_string(), "bytes": bytes, "observations": about.observations, "digest": about.digest, "sealed": true,
+        "passphrase": passphrase.is_some(), "verified": true, "removed": removed,
+    })))
+}
+
+/// Copies the store while nothing is written, and says what it is.
+fn snapshot_store(node: &Node, to: &Path) -> Result<About, NodeError> {
+    let store = node.store();
+    let from = StoreFiles::new(node.folder()).store();
+    let bytes = fs::copy(&from, to).map_err(|e| NodeError::file(to, e))?;
+    Ok(About {
+        project: store.project().to_string(),
+        name: store.genesis()?.name.clone(),
+        device: store.device().to_string(),
+        device_name: store.device_name(&store.device()),
+        seed: hex(store.keys().seed()),
+        made_ms: now_ms(),
+        digest: hex(&store.digest()?),
+        observations: store.count()?,
+        bytes,
+    })
+}
+
+/// Writes under another name, reads back what is on the disk, and only then gives it its name.
+fn seal_to(node: &Node, snapshot: &Path, path: &Path, about: &About, passphrase: Option<&str>, told: Told<'_>) -> Result<(), NodeError> {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let making = path.with_file_name(format!(".cairn-part-{}-{name}", std::process::id()));
+    let (keys, recovery) = {
+        let store = node.store();
+        (store.keys().clone(), store.genesis()?.recovery_key)
+    };
+    let done = (|| {
+        let entropy: [u8; 160] = (&mut OsEntropy as &mut dyn Entropy).bytes();
+        let sealed = BackupSeal::create(&keys, &recovery, passphrase.map(str::as_bytes), entropy);
+        let (seal, header) = sealed.ok_or_else(|| NodeError::Store { message: "the backup could not be sealed".into() })?;
+        let fault = |e: std::io::Error| NodeError::file(path, e);
+        let out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&making).map_err(fault)?;
+        let out = Sealing::new(BufWriter::with_capacity(1 << 20, out), seal, &header).map_err(fault)?;
+        let from = BufReader::new(fs::File::open(snapshot).map_err(|e| NodeError::file(snapshot, e))?);
+        let mut seen = |done: u64| told(done, about.bytes * 2, done);
+        let (mut out, hash) = file::write(out, about, from, &mut seen).map_err(fault)?;
+        out.flush().and_then(|()| out.get_ref().sync_all()).map_err(fault)?;
+        let mut seen = |done: u64| told(about.bytes + done, about.bytes * 2, done);
+        verify(&making, &BackupSecret::Device(&keys), about, hash, &mut seen).map_err(fault)?;
+        fs::rename(&making, path).map_err(fault)?;
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::File::open(folder).and_then(|f| f.sync_all()).map_err(|e| NodeError::file(folder, e))
+    })();
+    if done.is_err() {
+        fs::remove_file(&making).ok();
+    }
+    done
+}
+
+fn verify(path: &Path, secret: &BackupSecret<'_>, about: &About, hash: blake3::Hash, seen: &mut dyn FnMut(u64)) -> std::io::Result<()> {
+    let opened = Opening::new(BufReader::new(fs::File::open(path)?), secret)?.map_err(std::io::Error::other)?;
+    let (found, mut store) = file::read(opened)?;
+    if found != *about || file::copy(&mut store, &mut std::io::sink(), seen)? != hash {
+        return Err(std::io::Error::other("what is on the disk is not what was written: is the medium broken?"));
+    }
+    Ok(())
+}
+
+/// A plain copy beside the store.
+fn copy_beside(node: &Node, keep: usize) -> Result<PathBuf, NodeError> {
+    node.cut()?;
+    let folder = beside(node);
+    fs::create_dir_all(&folder).map_err(|e| NodeError::file(&folder, e))?;
+    let path = folder.join(format!("{}.store", stamp(now_ms())));
+    let making = folder.join(".copy");
+    let fault = |e: std::io::Error| NodeError::file(&path, e);
+    let copied = {
+        let store = node.store();
+        let from = StoreFiles::new(node.folder()).store();
+        let wanted = fs::metadata(&from).map_err(fault)?.len();
+        let got = fs::copy(&from, &making).map_err(fault);
+        drop(store);
+        got.and_then(|got| if got == wanted { Ok(()) } else { Err(fault(std::io::Error::other("the copy is not whole"))) })
+    };
+    if let Err(e) = copied.and_then(|()| fs::rename(&making, &path).map_err(fault)) {
+        fs::remove_file(&making).ok();
+        return Err(e);
+    }
+    thin(&folder, "", "store", keep)?;
+    Ok(path)
+}
+
+/// Files of one series, newest first.
+fn series(folder: &Path, begins: &str, ends: &str) -> Result<Vec<PathBuf>, NodeError> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        Err(e) => return Err(NodeError::file(folder, e)),
+    };
+    for entry in entries {
+        let path = entry.map_err(|e| NodeError::file(folder, e))?.path();
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        // The rest of the name is a stamp: another device whose name begins alike is another series.
+        let middle = name.strip_prefix(begins).and_then(|n| n.strip_suffix(&format!(".{ends}")));
+        if middle.is_some_and(|m| m.len() == STAMP && m.bytes().all(|b| b.is_ascii_digit())) {
+            found.push(path);
+        }
+    }
+    found.sort_unstable();
+    found.reverse();
+    Ok(found)
+}
+
+/// Removes all but the newest of a series; gives how many.
+fn thin(folder: &Path, begins: &str, ends: &str, keep: usize) -> Result<u64, NodeError> {
+    let mut removed = 0;
+    for old in series(folder, begins, ends)?.into_iter().skip(keep) {
+        fs::remove_file(&old).map_err(|e| NodeError::file(&old, e))?;
+        removed += 1;
+    }
+    Ok(removed)
+}
+
+/// Before an import and before a sync: a copy beside the store, once a day or when there is a tenth more. Where it fails (a full disk)
+/// the work goes on, and people are told; the older copies stay.
+pub(crate) fn before_changes(node: &Node) -> Option<String> {
+    match due(node) {
+        Ok(false) => None,
+        Ok(true) => copy_beside(node, KEEP).err().map(|e| format!("no backup copy could be made before this: {e}")),
+        Err(e) => Some(format!("the backup copies could not be looked at: {e}")),
+    }
+}
+
+fn due(node: &Node) -> Result<bool, NodeError> {
+    if node.store().count()? == 0 {
+        return Ok(false);
+    }
+    let Some(last) = series(&beside(node), "", "store")?.into_iter().next() else { return Ok(true) };
+    let there = fs::metadata(&last).map_err(|e| NodeError::file(&last, e))?;
+    let store = StoreFiles::new(node.folder()).store();
+    let now = fs::metadata(&store).map_err(|e| NodeError::file(&store, e))?.len();
+    // A clock that was set back makes the last copy one of the future: a new one is made.
+    let age = there.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    Ok(age.is_none_or(|age| age > DAILY) || now as f64 > there.len() as f64 * GROWN)
+}
+
+fn list(node: &Node, at: Option<&Path>) -> Result<Reply, NodeError> {
+    let keys = node.store().keys().clone();
+    let mut rows: Vec<Value> = Vec::new();
+    for path in series(&beside(node), "", "store")? {
+        let there = fs::metadata(&path).map_err(|e| NodeError::file(&path, e))?;
+        let name = path.file_stem().map(|n| n.to_string_lossy().into_owned());
+        rows.push(
+            json!({"name": name, "file": path.display().to_string(), "time": time_of(&there), "bytes": there.len(), "sealed": false}),
+        );
+    }
+    let mut sealed: Vec<PathBuf> = Vec::new();
+    if let Some(folder) = at {
+        for entry in fs::read_dir(folder).map_err(|e| NodeError::file(folder, e))? {
+            let path = entry.map_err(|e| NodeError::file(folder, e))?.path();
+            sealed.extend(path.extension().is_some_and(|e| e == ENDING).then_some(path));
+        }
+    }
+    sealed.sort();
+    for path in sealed {
+        let there = fs::metadata(&path).map_err(|e| NodeError::file(&path, e))?;
+        let about = restore::look(&path, &BackupSecret::Device(&keys));
+        let (about, fault) = match about {
+            Ok(about) => (Some(about), None),
+            Err(e) => (None, Some(e.to_string())),
+        };
+        rows.push(json!({
+            "file": path.display().to_string(), "time": about.as_ref().and_then(|a| Instant::from_unix_ms(a.made_ms)).map(|i| i.to_rfc3339()),
+            "bytes": there.len(), "sealed": true, "name": about.as_ref().map(|a| &a.name), "device": about.as_ref().map(|a| &a.device_name),
+            "observations": about.as_ref().map(|a| a.observations), "fault": fault,
+        }));
+    }
+    Ok(Reply::new(json!({"backups": rows})))
+}
+
+fn time_of(there: &fs::Metadata) -> Option<String> {
+    let since = there.modified().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Instant::from_unix_ms(since.as_millis() as i64).map(|i| i.to_rfc3339())
+}

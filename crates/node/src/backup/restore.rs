@@ -1,0 +1,207 @@
+//! A backup becomes a project again: on an empty machine, or in place of what is there, which is kept beside it. A restored store starts
+//! a new feed, so that nobody sees a fork.
+
+use super::file::{self, About, Opening};
+use crate::request::Reply;
+use crate::{Home, Node, NodeError};
+use cairn_model::{hex, unhex};
+use cairn_store::{OsEntropy, Store, StoreFiles, open_file};
+use cairn_trust::{BackupError, BackupSecret, DeviceKeys, RecoveryWords};
+use serde_json::json;
+use std::fs;
+use std::io::{BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// What is asked of a restore.
+#[derive(Clone, Debug, Default)]
+pub struct RestoreChoice {
+    /// A backup's file, or the name of a copy beside the store as `backup list` gives it.
+    pub from: String,
+    /// The project whose copy is meant, where several are here.
+    pub project: Option<String>,
+    /// The project's recovery words.
+    pub recovery: Option<String>,
+    /// The backup's passphrase.
+    pub passphrase: Option<Vec<u8>>,
+    /// Tell what would be there and what would be missing only.
+    pub dry_run: bool,
+}
+
+fn open(path: &Path, secret: &BackupSecret<'_>) -> Result<Opening<BufReader<fs::File>>, NodeError> {
+    let fault = |e: std::io::Error| NodeError::file(path, e);
+    let input = BufReader::with_capacity(1 << 20, fs::File::open(path).map_err(fault)?);
+    Opening::new(input, secret).map_err(fault)?.map_err(|e| match e {
+        BackupError::Wrong => NodeError::not_allowed(
+            format!("{}: sealed, and it does not open with that", path.display()),
+            "give the project's recovery words (`--recovery-file`) or the backup's passphrase (`--backup-passphrase-file`)",
+        ),
+        other => NodeError::file(path, other),
+    })
+}
+
+/// What a backup is of.
+pub(super) fn look(path: &Path, secret: &BackupSecret<'_>) -> Result<About, NodeError> {
+    let (about, _) = file::read(open(path, secret)?).map_err(|e| NodeError::file(path, e))?;
+    Ok(about)
+}
+
+/// A store taken out of a backup, in a folder of its own.
+struct Taken {
+    folder: tempfile::TempDir,
+    store: Store,
+    keys: DeviceKeys,
+    name: String,
+}
+
+impl Home {
+    /// `backup restore`: what is there is put aside, never dropped.
+    ///
+    /// # Errors
+    /// Sealed for others, damaged, of another device than this home's, in use.
+    pub fn restore_backup(&self, choice: &RestoreChoice) -> Result<Reply, NodeError> {
+        let own = if self.key_place().is_some() { Some(self.keys()?) } else { None };
+        let taken = self.take_out(choice, own.as_ref())?;
+        if own.as_ref().is_some_and(|keys| keys.device() != taken.keys.device()) {
+            return Err(NodeError::not_allowed(
+                "this home is another device than the one the backup is of",
+                "restore into an empty home: `cairn --home NEW-FOLDER backup restore ...`",
+            ));
+        }
+        let (project, digest) = (taken.store.project(), hex(&taken.store.digest()?));
+        let observations = taken.store.count()?;
+        let folder = self.folder_of(&project);
+        let there = folder.join("name").exists();
+        let missing = if there { missing(self, &project.to_string()[..16], &taken.store)? } else { 0 };
+        let mut data = json!({
+            "project": project.to_string(), "name": taken.name, "device": taken.keys.device().to_string(), "observations": observations,
+            "digest": digest, "replaces": there, "missing_batches": missing, "dry_run": choice.dry_run, "put_aside": null,
+        });
+        let mut reply = Reply::default();
+        if missing > 0 {
+            let when = if choice.dry_run { "would be" } else { "are" };
+            reply.warnings.push(format!(
+                "{missing} batches that are here now {when} missing from the backup; a sync with another device brings back what it holds"
+            ));
+        }
+        if !choice.dry_run {
+            if own.is_none() {
+                self.keep_seed(taken.keys.seed())?;
+            }
+            data["put_aside"] = json!(put_in_place(taken, &folder)?.map(|p| p.display().to_string()));
+            // Opened once, as every command would: it moved, so a new feed begins.
+            let node = Node::open(self, Some(&project.to_string()[..16]))?;
+            let found = node.store().count()?;
+            if found != observations {
+                return Err(NodeError::Store { message: format!("{found} of {observations} observations came back: run `cairn check`") });
+            }
+        }
+        reply.data = data;
+        Ok(reply)
+    }
+
+    fn take_out(&self, choice: &RestoreChoice, own: Option<&DeviceKeys>) -> Result<Taken, NodeError> {
+        let projects = self.path().join("projects");
+        let fault = |e: std::io::Error| NodeError::file(&projects, e);
+        let folder = tempfile::Builder::new().prefix(".restore-").tempdir_in(&projects).map_err(fault)?;
+        let files = StoreFiles::new(folder.path());
+        let (keys, name) = match self.copy_beside(choice)? {
+            Some(copy) => {
+                fs::copy(&copy, files.store()).map_err(|e| NodeError::file(&copy, e))?;
+                (self.keys()?, None)
+            }
+            None => self.unseal(choice, own, &files.store())?,
+        };
+        let damaged = |e: &dyn std::fmt::Display| NodeError::Refused {
+            message: format!("{}: the store in it does not open: {e}", choice.from),
+            remedy: "take another backup; `cairn backup list` shows what there is".into(),
+        };
+        let db = open_file(&files).map_err(|e| damaged(&e))?;
+        let store = Store::open(db, keys.clone(), Box::new(OsEntropy), true).map_err(|e| damaged(&e))?;
+        let name = match name {
+            Some(name) => name,
+            None => store.genesis()?.name.clone(),
+        };
+        Ok(Taken { folder, store, keys, name })
+    }
+
+    /// The path of a copy that lies beside the store, if the name is one's.
+    fn copy_beside(&self, choice: &RestoreChoice) -> Result<Option<PathBuf>, NodeError> {
+        let is_name = choice.from.len() == super::STAMP && choice.from.bytes().all(|b| b.is_ascii_digit());
+        if !is_name || Path::new(&choice.from).exists() {
+            return Ok(None);
+        }
+        let path = self.project(choice.project.as_deref())?.join("backups").join(format!("{}.store", choice.from));
+        match path.exists() {
+            true => Ok(Some(path)),
+            false => Err(NodeError::NotFound { what: format!("copy `{}` (`cairn backup list` shows them)", choice.from) }),
+        }
+    }
+
+    fn unseal(&self, choice: &RestoreChoice, own: Option<&DeviceKeys>, to: &Path) -> Result<(DeviceKeys, Option<String>), NodeError> {
+        let path = Path::new(&choice.from);
+        let words = match &choice.recovery {
+            Some(phrase) => Some(RecoveryWords::parse(phrase.trim()).ok_or_else(|| NodeError::input("these are not 24 recovery words"))?),
+            None => None,
+        };
+        let secret = match (&words, &choice.passphrase, own) {
+            (Some(words), ..) => BackupSecret::Recovery(words),
+            (None, Some(passphrase), _) => BackupSecret::Passphrase(passphrase),
+            (None, None, Some(keys)) => BackupSecret::Device(keys),
+            (None, None, None) => {
+                return Err(NodeError::not_allowed(
+                    "this home has no key yet, so the backup does not open by itself",
+                    "give the project's recovery words (`--recovery-file`) or the backup's passphrase (`--backup-passphrase-file`)",
+                ));
+            }
+        };
+        let fault = |e: std::io::Error| NodeError::file(path, e);
+        let (about, mut store) = file::read(open(path, &secret)?).map_err(fault)?;
+        let mut out = BufWriter::new(fs::File::create(to).map_err(|e| NodeError::file(to, e))?);
+        file::copy(&mut store, &mut out, &mut |_| {}).map_err(fault)?;
+        out.flush().and_then(|()| out.get_ref().sync_all()).map_err(|e| NodeError::file(to, e))?;
+        let got = out.get_ref().metadata().map_err(|e| NodeError::file(to, e))?.len();
+        let seed = unhex(&about.seed).ok().and_then(|s| s.try_into().ok());
+        match seed.filter(|_| got == about.bytes) {
+            Some(seed) => Ok((DeviceKeys::from_seed(seed), Some(about.name))),
+            None => Err(fault(std::io::Error::other("it is not whole"))),
+        }
+    }
+}
+
+/// Batches that are here and not in the backup.
+fn missing(home: &Home, project: &str, backup: &Store) -> Result<u64, NodeError> {
+    let node = Node::open(home, Some(project))?;
+    let store = node.store();
+    let (runs, diverged) = store.missing_for(&backup.frontier()?)?;
+    let mut batches: u64 = runs.iter().map(|(_, _, n)| n).sum();
+    for feed in diverged {
+        batches += store.missing_after_ladder(&feed, &backup.ladder(&feed)?)?.iter().map(|(_, _, n)| n).sum::<u64>();
+    }
+    Ok(batches + u64::from(store.open_changes() > 0))
+}
+
+/// The store under its name; gives where the one before went.
+fn put_in_place(taken: Taken, folder: &Path) -> Result<Option<PathBuf>, NodeError> {
+    let Taken { folder: from, store, name, .. } = taken;
+    // Closed before it is moved: the lock is on the file.
+    drop(store);
+    let fault = |e: std::io::Error| NodeError::file(folder, e);
+    fs::create_dir_all(folder).map_err(fault)?;
+    let (new, files) = (StoreFiles::new(from.path()).store(), StoreFiles::new(folder));
+    let aside = folder.join(format!("store-before-restore-{}.redb", super::stamp(crate::now_ms())));
+    let had = files.store().exists();
+    if had {
+        fs::rename(files.store(), &aside).map_err(fault)?;
+    }
+    if let Err(e) = fs::rename(&new, files.store()) {
+        // Back to what was: nothing is lost, and the error says why.
+        if had {
+            fs::rename(&aside, files.store()).map_err(fault)?;
+        }
+        return Err(fault(e));
+    }
+    fs::remove_file(folder.join("incarnation")).ok();
+    fs::write(folder.join("name"), name).map_err(fault)?;
+    fs::File::open(folder).and_then(|f| f.sync_all()).map_err(fault)?;
+    Ok(had.then_some(aside))
+}

@@ -1,0 +1,120 @@
+//! Going back: for this device alone (undo of a sync), or for everybody (reversals).
+
+use crate::history::change_at;
+use crate::home::now_ms;
+use crate::reading::resolve_id;
+use crate::request::{Reply, RevertRequest};
+use crate::{Node, NodeError, show};
+use cairn_model::Edit;
+use cairn_store::{Aside, RevertPlan, RevertWhat, Store, StoreError, SyncEffect};
+use serde_json::json;
+
+type Answered = Result<Reply, NodeError>;
+
+fn sync_number(text: &str) -> Result<u32, NodeError> {
+    text.parse().map_err(|_| NodeError::NotFound { what: format!("sync `{text}` (`cairn undo` lists them)") })
+}
+
+fn aside(node: &Node, sync: &str, act: fn(&mut Store, u32) -> Result<Aside, StoreError>) -> Answered {
+    let number = sync_number(sync)?;
+    let mut store = node.store();
+    let done = act(&mut store, number).map_err(|e| match e {
+        StoreError::NoSync(_) => NodeError::NotFound { what: format!("sync `{sync}` that brought something (`cairn undo` lists them)") },
+        other => other.into(),
+    })?;
+    Ok(Reply::new(json!({
+        "sync": sync, "changes": done.changes, "kept": done.kept, "hidden": done.hidden, "shown": done.shown, "changed": done.changed,
+        "set_aside": store.set_aside_changes(), "observations": store.count()?,
+    })))
+}
+
+/// `undo SYNC`
+pub(crate) fn undo(node: &Node, sync: &str) -> Answered {
+    aside(node, sync, Store::undo_sync)
+}
+
+/// `redo SYNC`
+pub(crate) fn redo(node: &Node, sync: &str) -> Answered {
+    aside(node, sync, Store::redo_sync)
+}
+
+/// `ID@VERSION`, `FEED:NUMBER` (a batch), or the id of an act as `import` and `log` give it.
+fn what(store: &Store, text: &str) -> Result<RevertWhat, NodeError> {
+    let missing = || NodeError::NotFound { what: format!("import, batch or version `{text}`") };
+    if let Some((id, version)) = text.split_once('@') {
+        let id = resolve_id(store, id)?;
+        return Ok(RevertWhat::Version(id, change_at(store, &id, version)?));
+    }
+    if let Some((feed, seq)) = text.split_once(':') {
+        let seq = seq.parse().map_err(|_| missing())?;
+        let mut feeds: Vec<_> = store.feeds().iter().map(|f| f.id).filter(|f| f.to_string().starts_with(&feed.to_lowercase())).collect();
+        feeds.dedup();
+        return match feeds[..] {
+            [] => Err(missing()),
+            [one] => Ok(RevertWhat::Batch(one, seq)),
+            _ => Err(NodeError::Ambiguous { prefix: feed.to_owned() }),
+        };
+    }
+    if text.len() < 4 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(missing());
+    }
+    match store.units_with_prefix(text, 2)?[..] {
+        [] => Err(missing()),
+        [one] => Ok(RevertWhat::Unit(one)),
+        _ => Err(NodeError::Ambiguous { prefix: text.to_owned() }),
+    }
+}
+
+/// `revert WHAT`
+pub(crate) fn revert(node: &Node, request: &RevertRequest) -> Answered {
+    let mut store = node.store();
+    let what = what(&store, &request.what)?;
+    let plan = RevertPlan { all: request.all, dry_run: request.dry_run };
+    let done = store.revert(&what, plan, now_ms()).map_err(|e| match e {
+        StoreError::NoAct => NodeError::NotFound { what: format!("import, batch or version `{}`", request.what) },
+        other => other.into(),
+    })?;
+    let kept: Vec<String> = done.kept.iter().take(1000).map(ToString::to_string).collect();
+    let mut reply = Reply::new(json!({
+        "act": done.unit.map(|u| u.to_string()), "deleted": done.deleted, "restored": done.restored, "changed": done.changed,
+        "unchanged": done.unchanged, "kept": kept, "kept_values": done.kept_values, "refused": done.refused, "dry_run": request.dry_run,
+    }));
+    if !done.kept.is_empty() {
+        reply.warnings.push(format!(
+            "{} observations were edited by somebody since and are kept as they are; `--all` deletes them too (`restore` brings them back)",
+            done.kept.len()
+        ));
+    }
+    if done.kept_values > 0 {
+        reply.warnings.push(format!("{} values were kept: somebody wrote another one since", done.kept_values));
+    }
+    if done.refused > 0 {
+        reply
+            .warnings
+            .push(format!("{} observations were made by others, and this project lets only their makers edit them", done.refused));
+        reply.code = 3;
+    }
+    Ok(reply)
+}
+
+/// `restore --from SYNC`: brings back, for everybody, what was deleted by what a sync brought.
+pub(crate) fn restore_from(node: &Node, sync: &str) -> Answered {
+    let number = sync_number(sync)?;
+    let mut store = node.store();
+    let mut ids = Vec::new();
+    for (id, effect) in store.sync_effects(number)? {
+        let gone = effect == SyncEffect::Deleted && store.observation(&id)?.is_some_and(|o| o.seen.deleted);
+        ids.extend(gone.then_some(id));
+    }
+    let edit = || {
+        let mut edit = Edit::new();
+        edit.deleted(false);
+        edit
+    };
+    let changed = store.edit_observations(ids.iter().map(|id| (*id, edit())).collect(), now_ms())?;
+    let mut rows = Vec::new();
+    for id in ids.iter().take(1000) {
+        rows.extend(store.observation(id)?.map(|o| show::observation(&o)));
+    }
+    Ok(Reply::new(json!({"observations": rows, "changed": changed, "sync": sync})))
+}

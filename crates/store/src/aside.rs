@@ -1,0 +1,327 @@
+//! Undo of a sync: a local view. What the sync brought and nothing kept builds on is held, forwarded and counted as before, and
+//! not shown; redo shows it again. Control operations and configurations are never set aside.
+
+use crate::docs::{ChangeRef, DocRow, Stored, put_back, read_batch, read_change, rebuild, take};
+use crate::feeds::batch_key;
+use crate::mem::Mem;
+use crate::tables::{Tables, from_bytes};
+use crate::{Store, StoreError, SyncEffect};
+use cairn_model::{Change, ChangeHash, DocId, DocKind, Observation};
+use redb::ReadableTable;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is remembered of a sync.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SyncNote {
+    pub at_ms: i64,
+    pub with: Vec<String>,
+}
+
+/// One sync that took place here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PastSync {
+    /// Its number.
+    pub number: u32,
+    /// When it ended, by this device's clock, milliseconds; `None` where it was cut off.
+    pub at_ms: Option<i64>,
+    /// What it was with: devices, files, relays.
+    pub with: Vec<String>,
+    /// Batches it brought.
+    pub batches: u64,
+    /// Observations it brought, changed and deleted.
+    pub new: u64,
+    /// See `new`.
+    pub changed: u64,
+    /// See `new`.
+    pub deleted: u64,
+    /// Changes of it that are set aside now.
+    pub set_aside: u64,
+}
+
+/// What an undo or redo did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Aside {
+    /// Changes set aside, or brought back.
+    pub changes: u64,
+    /// Changes of the sync that stay, because kept work builds on them.
+    pub kept: u64,
+    /// Observations shown before and not now.
+    pub hidden: u64,
+    /// Observations shown now and not before.
+    pub shown: u64,
+    /// Observations shown before and now, with other content.
+    pub changed: u64,
+}
+
+pub(crate) fn hashes(table: &impl ReadableTable<&'static [u8; 48], u32>, doc: &DocId) -> Result<BTreeSet<ChangeHash>, StoreError> {
+    let mut out = BTreeSet::new();
+    for row in table.range::<&[u8; 48]>(&key(doc, &ChangeHash([0; 32]))..=&key(doc, &ChangeHash([0xff; 32])))? {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(&row?.0.value()[16..]);
+        out.insert(ChangeHash(hash));
+    }
+    Ok(out)
+}
+
+/// Changes of a document that are set aside. Costs nothing where nothing is.
+pub(crate) fn of(t: &impl Stored, mem: &Mem, doc: &DocId) -> Result<BTreeSet<ChangeHash>, StoreError> {
+    if mem.aside == 0 { Ok(BTreeSet::new()) } else { t.aside(doc) }
+}
+
+fn key(doc: &DocId, hash: &ChangeHash) -> [u8; 48] {
+    let mut key = [0; 48];
+    key[..16].copy_from_slice(&doc.0);
+    key[16..].copy_from_slice(&hash.0);
+    key
+}
+
+/// Changes read one after the other: of one batch for many documents, unsealed once.
+#[derive(Default)]
+struct Reader {
+    last: Option<(u64, Vec<Change>)>,
+}
+
+impl Reader {
+    fn read(&mut self, t: &Tables<'_>, mem: &Mem, at: &ChangeRef) -> Result<Change, StoreError> {
+        let key = batch_key(at.feed, at.seq);
+        if t.batches.get(key)?.is_none() {
+            return read_change(t, mem, at);
+        }
+        if self.last.as_ref().is_none_or(|(last, _)| *last != key) {
+            self.last = Some((key, changes_in(t, mem, at.feed, at.seq)?.into_iter().map(|(_, change)| change).collect()));
+        }
+        let found = self.last.as_ref().and_then(|(_, changes)| changes.get(usize::from(at.index)).cloned());
+        found.map_or_else(|| read_change(t, mem, at), Ok)
+    }
+}
+
+/// A change with its document, if it is of a kind that is known.
+type OfDocument = (Option<(DocKind, DocId)>, Change);
+
+/// What is done with an observation that a sync touched.
+type Act<'a> = fn(&mut Run<'a>, &mut Tables<'_>, &mut Mem, &mut DocRow) -> Result<(), StoreError>;
+
+/// The changes of a batch with their documents; those of a batch that does not read are none.
+fn changes_in(t: &Tables<'_>, mem: &Mem, chain: u32, seq: u64) -> Result<Vec<OfDocument>, StoreError> {
+    let batch = read_batch(t, mem, chain, seq)?;
+    let read = batch.changes(&batch.actors(&mem.project, &mem.feeds[chain as usize].device)).unwrap_or_default();
+    Ok(read.into_iter().map(|(item, change)| (item.doc_kind().map(|kind| (kind, item.doc)), change)).collect())
+}
+
+/// One undo or redo on its way.
+struct Run<'a> {
+    sync: u32,
+    /// Batches the sync brought.
+    batches: &'a BTreeSet<u64>,
+    reader: Reader,
+    done: Aside,
+}
+
+impl<'a> Run<'a> {
+    /// Every observation the sync touched, once, with the first of its batches that does.
+    fn each(&mut self, t: &mut Tables<'_>, mem: &mut Mem, act: Act<'a>) -> Result<(), StoreError> {
+        for key in self.batches {
+            let (chain, seq) = ((*key >> 40) as u32, *key & 0xff_ffff_ffff);
+            let mut docs: Vec<DocId> = Vec::new();
+            for (of, change) in changes_in(t, mem, chain, seq)? {
+                let Some((DocKind::Observation, doc)) = of else { continue };
+                let known = t.doc_ids.get(&crate::docs::doc_key(DocKind::Observation, &doc))?.is_some();
+                match known {
+                    true if docs.last() != Some(&doc) => docs.push(doc),
+                    true => {}
+                    false => self.note(t, mem, &doc, &change.hash)?,
+                }
+            }
+            docs.sort_unstable();
+            docs.dedup();
+            for doc in docs {
+                self.document(t, mem, &doc, *key, act)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn document(&mut self, t: &mut Tables<'_>, mem: &mut Mem, doc: &DocId, batch: u64, act: Act<'a>) -> Result<(), StoreError> {
+        let mut taken = take(t, mem, DocKind::Observation, doc)?;
+        let first = refs(&taken.row).map(|at| batch_key(at.feed, at.seq)).filter(|key| self.batches.contains(key)).min();
+        if first != Some(batch) {
+            return Ok(());
+        }
+        let before = (taken.was_shown() == Some(true), taken.row.state.heads().to_vec());
+        act(self, t, mem, &mut taken.row)?;
+        let after = !taken.row.state.is_empty() && !Observation::read(&taken.row.state).deleted;
+        match (before.0, after) {
+            (true, false) => self.done.hidden += 1,
+            (false, true) => self.done.shown += 1,
+            (true, true) if before.1 != taken.row.state.heads() => self.done.changed += 1,
+            _ => {}
+        }
+        if before.1 != taken.row.state.heads() {
+            put_back(t, mem, &taken)?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, t: &mut Tables<'_>, mem: &mut Mem, doc: &DocId, hash: &ChangeHash) -> Result<(), StoreError> {
+        if t.aside.get(&key(doc, hash))?.is_none() {
+            t.aside.insert(&key(doc, hash), self.sync)?;
+            mem.aside += 1;
+            self.done.changes += 1;
+        }
+        Ok(())
+    }
+
+    fn all(&mut self, t: &Tables<'_>, mem: &Mem, row: &DocRow) -> Result<Vec<(ChangeRef, Change)>, StoreError> {
+        refs(row).map(|at| Ok((*at, self.reader.read(t, mem, at)?))).collect()
+    }
+
+    fn hide(&mut self, t: &mut Tables<'_>, mem: &mut Mem, row: &mut DocRow) -> Result<(), StoreError> {
+        let aside = t.aside(&row.id)?;
+        let brought = |at: &&ChangeRef| self.batches.contains(&batch_key(at.feed, at.seq)) && !aside.contains(&at.hash);
+        let mut hidden: BTreeSet<ChangeHash> = refs(row).filter(brought).map(|at| at.hash).collect();
+        let nothing_else = row.applied.iter().all(|at| hidden.contains(&at.hash));
+        if nothing_else {
+            let mut waiting: Vec<ChangeRef> = refs(row).copied().collect();
+            waiting.sort_by_key(|at| at.hash);
+            *row = DocRow { waiting, ..DocRow::new(row.kind, row.id) };
+        } else {
+            let all = self.all(t, mem, row)?;
+            let applied: BTreeSet<ChangeHash> = row.applied.iter().map(|at| at.hash).collect();
+            let total = hidden.len();
+            keep_needed(&all, &applied, &mut hidden);
+            self.done.kept += (total - hidden.len()) as u64;
+            rebuild(row, all, &aside.union(&hidden).copied().collect());
+        }
+        hidden.iter().try_for_each(|hash| self.note(t, mem, &row.id, hash))
+    }
+
+    fn bring_back(&mut self, t: &mut Tables<'_>, mem: &mut Mem, row: &mut DocRow) -> Result<(), StoreError> {
+        let mut aside = BTreeSet::new();
+        for hash in t.aside(&row.id)? {
+            let of = t.aside.get(&key(&row.id, &hash))?.map(|n| n.value());
+            if of != Some(self.sync) {
+                aside.insert(hash);
+            }
+        }
+        let all = self.all(t, mem, row)?;
+        rebuild(row, all, &aside);
+        // Quarantined work that comes back into use.
+        crate::judge::vouch_but(t, mem, row, &aside)?;
+        Ok(())
+    }
+}
+
+fn refs(row: &DocRow) -> impl Iterator<Item = &ChangeRef> {
+    row.applied.iter().chain(&row.waiting)
+}
+
+/// Takes out of `hidden` what applied changes that stay depend on, near or far.
+fn keep_needed(all: &[(ChangeRef, Change)], applied: &BTreeSet<ChangeHash>, hidden: &mut BTreeSet<ChangeHash>) {
+    let by_hash: BTreeMap<ChangeHash, &Change> = all.iter().map(|(at, change)| (at.hash, change)).collect();
+    let mut todo: Vec<ChangeHash> = applied.iter().filter(|hash| !hidden.contains(hash)).copied().collect();
+    while let Some(hash) = todo.pop() {
+        for dep in by_hash.get(&hash).iter().flat_map(|change| &change.deps) {
+            if hidden.remove(dep) {
+                todo.push(*dep);
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Sets aside what a sync brought and nothing kept depends on. Once more sets aside what came to it since.
+    ///
+    /// # Errors
+    /// No sync of that number brought anything.
+    pub fn undo_sync(&mut self, sync: u32) -> Result<Aside, StoreError> {
+        let batches = self.batches_of(sync)?;
+        self.write(|t, mem, _| {
+            let mut run = Run { sync, batches: &batches, reader: Reader::default(), done: Aside::default() };
+            run.each(t, mem, Run::hide)?;
+            Ok(run.done)
+        })
+    }
+
+    /// Shows again what the undo of a sync set aside.
+    ///
+    /// # Errors
+    /// No sync of that number brought anything.
+    pub fn redo_sync(&mut self, sync: u32) -> Result<Aside, StoreError> {
+        let batches = self.batches_of(sync)?;
+        self.write(|t, mem, _| {
+            let mut run = Run { sync, batches: &batches, reader: Reader::default(), done: Aside::default() };
+            // Documents that are not here yet are noted by this walk: all notes of this sync go.
+            run.each(t, mem, Run::bring_back)?;
+            run.done.changes = 0;
+            let before = redb::ReadableTableMetadata::len(&t.aside)?;
+            t.aside.retain(|_, of| of != sync)?;
+            mem.aside = redb::ReadableTableMetadata::len(&t.aside)?;
+            run.done.changes = (before - mem.aside).min(before);
+            Ok(run.done)
+        })
+    }
+
+    fn batches_of(&self, sync: u32) -> Result<BTreeSet<u64>, StoreError> {
+        let v = self.view()?;
+        let mut batches = BTreeSet::new();
+        for row in v.arrived.iter()? {
+            let (key, of) = row?;
+            if of.value() == sync {
+                batches.insert(key.value());
+            }
+        }
+        if batches.is_empty() { Err(StoreError::NoSync(sync)) } else { Ok(batches) }
+    }
+
+    /// Changes that are set aside, in all.
+    pub fn set_aside_changes(&self) -> u64 {
+        self.mem.aside
+    }
+
+    /// Syncs that brought something or were noted, newest first; 0 is no limit.
+    pub fn syncs(&self, limit: usize) -> Result<Vec<PastSync>, StoreError> {
+        let v = self.view()?;
+        let mut out: BTreeMap<u32, PastSync> = BTreeMap::new();
+        for row in v.syncs.iter()? {
+            let (number, note) = row?;
+            let note: SyncNote = from_bytes(note.value(), "sync")?;
+            let sync = out.entry(number.value()).or_default();
+            (sync.at_ms, sync.with) = (Some(note.at_ms), note.with);
+        }
+        for row in v.arrived.iter()? {
+            out.entry(row?.1.value()).or_default().batches += 1;
+        }
+        for row in v.aside.iter()? {
+            out.entry(row?.1.value()).or_default().set_aside += 1;
+        }
+        let most = if limit == 0 { usize::MAX } else { limit };
+        let mut list: Vec<PastSync> = out.into_iter().rev().take(most).map(|(number, sync)| PastSync { number, ..sync }).collect();
+        for sync in &mut list {
+            let of = u64::from(sync.number);
+            for row in v.sync_docs.range(of << 32..(of + 1) << 32)? {
+                match SyncEffect::from_number(row?.1.value()) {
+                    SyncEffect::New => sync.new += 1,
+                    SyncEffect::Changed => sync.changed += 1,
+                    SyncEffect::Deleted => sync.deleted += 1,
+                }
+            }
+        }
+        Ok(list)
+    }
+
+    /// Every change of an observation that is held in an accepted batch or open, with what it depends on.
+    pub fn held_changes(&self, id: &DocId) -> Result<Vec<(ChangeHash, Vec<ChangeHash>)>, StoreError> {
+        let v = self.view()?;
+        let row = self.doc_row(DocKind::Observation, id)?;
+        row.iter().flat_map(refs).map(|at| Ok((at.hash, read_change(&v, &self.mem, at)?.deps))).collect()
+    }
+
+    /// The sync that brought a change of an observation.
+    pub fn sync_of(&self, id: &DocId, hash: &ChangeHash) -> Result<Option<u32>, StoreError> {
+        let v = self.view()?;
+        let row = self.doc_row(DocKind::Observation, id)?;
+        let Some(at) = row.iter().flat_map(refs).find(|at| at.hash == *hash) else { return Ok(None) };
+        Ok(v.arrived.get(batch_key(at.feed, at.seq))?.map(|n| n.value()))
+    }
+}

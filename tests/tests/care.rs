@@ -1,0 +1,355 @@
+//! Looking after a project, with real processes: going back, history, and who holds what.
+
+use cairn_tests::{Device, pair, write_rows};
+use serde_json::{Value, json};
+use std::path::Path;
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn id(v: &Value) -> String {
+    v["observation"]["id"].as_str().unwrap().to_owned()
+}
+
+/// One sync with a device that serves for its time only; gives the sync's number on the side that dialled.
+fn sync(dialler: &Device, host: &Device) -> String {
+    let service = host.serve();
+    dialler.ok(&["sync", &service.address])["sync"].as_str().unwrap().to_owned()
+}
+
+/// What people see, whatever the order of fields.
+fn shown(device: &Device) -> Vec<String> {
+    let mut rows: Vec<String> = device.everything().as_array().unwrap().iter().map(ToString::to_string).collect();
+    rows.sort();
+    rows
+}
+
+#[test]
+fn a_sync_of_five_thousand_is_undone_under_three_edits_and_redone() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let old = id(&a.ok(&["add", "--at", "1,1", "--note", "older"]));
+    sync(&b, &a);
+    let rows = root.path().join("rows.csv");
+    write_rows(&rows, 0, 5_000);
+    a.ok(&["import", rows.to_str().unwrap()]);
+    a.ok(&["edit", &old, "--note", "changed by the sync"]);
+    let number = sync(&b, &a);
+    let listed = b.ok(&["list", "--sync", &number, "--limit", "0"]);
+    assert_eq!(listed["count"], 5_001);
+    let ids: Vec<String> = listed["observations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|o| o["id"].as_str().unwrap().to_owned())
+        .filter(|id| *id != old)
+        .take(3)
+        .collect();
+    for id in &ids {
+        b.ok(&["edit", id, "seen=again"]);
+    }
+    // The twin sees the same edits and undoes nothing.
+    sync(&b, &a);
+    assert_eq!(shown(&a), shown(&b));
+
+    let before = b.ok(&["undo"]);
+    let row = before["syncs"].as_array().unwrap().iter().find(|s| s["sync"] == number.as_str()).unwrap();
+    assert_eq!((&row["new"], &row["changed"], &row["with"]), (&json!(5_000), &json!(1), &json!(["Ana"])), "{row}");
+    let done = b.ok(&["undo", &number]);
+    assert_eq!((&done["hidden"], &done["changed"], &done["observations"]), (&json!(4_997), &json!(1), &json!(4)), "{done}");
+    let left = b.ok(&["list", "--limit", "0"]);
+    for seen in left["observations"].as_array().unwrap().iter().filter(|o| o["id"] != old.as_str()) {
+        assert_eq!(seen["fields"]["seen"], "again");
+        assert!(seen["fields"]["field3"].is_string(), "what an edit needs stands: {seen}");
+    }
+    assert_eq!(b.ok(&["show", &old])["observations"][0]["note"], "older");
+    let (_, status) = b.json(&["status"]);
+    assert_eq!(status["data"]["set_aside"], done["changes"]);
+    assert!(status["warnings"].to_string().contains("cairn redo"), "{status}");
+    // What is set aside is passed on, and a sync brings nothing of it back.
+    let c = Device::new(root.path(), "c");
+    c.ok(&["join", &a.ticket(), "--name", "Cy"]);
+    sync(&c, &b);
+    assert_eq!(c.ok(&["list"])["count"], 5_001);
+    sync(&b, &a);
+    assert_eq!(b.ok(&["list"])["count"], 4);
+    assert_eq!(b.json(&["undo", &number]).1["data"]["changes"], 0, "undone once");
+    assert_eq!(b.json(&["undo", "999"]).0, 1);
+
+    b.ok(&["redo", &number]);
+    sync(&a, &b);
+    assert_eq!(shown(&b), shown(&a), "the view is the twin's");
+    assert_eq!(b.digest(), a.digest());
+    assert_eq!(b.ok(&["check"])["findings"], json!([]));
+}
+
+#[test]
+fn the_digest_stays_the_twins_while_a_sync_is_undone() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    a.ok(&["add", "--at", "1,1"]);
+    let number = sync(&b, &a);
+    sync(&a, &b);
+    assert_eq!(a.digest(), b.digest());
+    b.ok(&["undo", &number]);
+    assert_eq!((a.digest(), b.ok(&["list"])["count"].clone()), (b.digest(), json!(0)));
+    b.ok(&["redo", &number]);
+    assert_eq!((a.digest(), b.ok(&["list"])["count"].clone()), (b.digest(), json!(1)));
+}
+
+#[test]
+fn five_hundred_bad_rows_are_taken_back_by_another_device_for_everybody() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let c = Device::new(root.path(), "c");
+    c.ok(&["join", &a.ticket(), "--name", "Cy"]);
+    a.ok(&["add", "--at", "1,1", "--note", "good"]);
+    let rows = root.path().join("rows.csv");
+    write_rows(&rows, 0, 500);
+    let act = a.ok(&["import", rows.to_str().unwrap()])["import"].as_str().unwrap().to_owned();
+    sync(&b, &a);
+    sync(&c, &a);
+    assert_eq!(c.ok(&["list"])["count"], 501);
+    let counted = b.ok(&["revert", &act[..10], "--dry-run"]);
+    assert_eq!((&counted["deleted"], &counted["act"]), (&json!(500), &Value::Null));
+    assert_eq!(b.ok(&["list"])["count"], 501);
+    let done = b.ok(&["revert", &act[..10]]);
+    assert_eq!((&done["deleted"], &done["kept"]), (&json!(500), &json!([])));
+    sync(&b, &a);
+    sync(&c, &a);
+    for device in [&a, &b, &c] {
+        assert_eq!(device.ok(&["list"])["count"], 1);
+        let deleted = device.ok(&["list", "--deleted", "--limit", "0"]);
+        let one = deleted["observations"].as_array().unwrap().iter().find(|o| o["deleted"] == true).unwrap()["id"].clone();
+        let history = device.ok(&["log", one.as_str().unwrap()]);
+        let kinds: Vec<&str> = history["entries"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["revert", "import"], "the history keeps it");
+        assert_eq!(history["entries"][1]["act"], act.as_str());
+    }
+    let reversal = done["act"].as_str().unwrap();
+    assert_eq!(c.ok(&["revert", reversal])["restored"], 500);
+    assert_eq!(b.json(&["revert", "00000000"]).0, 1);
+}
+
+#[test]
+fn history_tells_who_what_when_and_how_it_came() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let x = id(&a.ok(&["add", "--category", "animal", "--at", "1,1", "species=tapir"]));
+    a.ok(&["edit", &x, "species=deer"]);
+    let number = sync(&b, &a);
+    b.ok(&["edit", &x, "species=peccary", "--unset", "at"]);
+    let entries = b.ok(&["log", &x])["entries"].as_array().unwrap().clone();
+    let names: Vec<&str> = entries.iter().map(|e| e["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Bo", "Ana", "Ana"]);
+    assert_eq!((&entries[0]["sync"], &entries[1]["sync"]), (&Value::Null, &json!(number)));
+    assert_eq!(entries[1]["with"], json!(["Ana"]));
+    assert!(entries[1]["received"].is_string() && entries[1].get("doubt").is_none(), "{}", entries[1]);
+    let version = |n: usize| entries[n]["version"].as_str().unwrap()[..12].to_owned();
+    let then = |n: usize| b.ok(&["show", &x, "--version", &version(n)])["observations"][0].clone();
+    assert_eq!((then(2)["fields"]["species"].clone(), then(1)["fields"]["species"].clone()), (json!("tapir"), json!("deer")));
+    assert_eq!(then(0)["lat"], Value::Null);
+    let differs = b.ok(&["diff", &x, &version(2), &version(1)]);
+    assert_eq!(differs["changes"], json!([{"key": "species", "from": "tapir", "to": "deer"}]));
+    assert_eq!(b.ok(&["diff", &x, &version(1)])["changes"].as_array().unwrap().len(), 2);
+    assert_eq!(b.json(&["show", &x, "--at", "2020-01-01"]).0, 1);
+    assert_eq!(b.ok(&["show", &x, "--at", "2100-01-01"])["observations"][0]["fields"]["species"], "peccary");
+    b.ok(&["revert", &format!("{x}@{}", version(2))]);
+    let back = b.ok(&["show", &x])["observations"][0].clone();
+    assert_eq!((back["fields"]["species"].clone(), back["lat"].clone()), (json!("tapir"), json!(1.0)));
+    let verified = b.ok(&["log", "--verify"]);
+    assert_eq!((&verified["findings"], &verified["devices"]), (&json!([]), &json!(2)));
+    assert!(verified["batches"].as_u64().unwrap() >= 2, "{verified}");
+}
+
+#[test]
+fn what_a_sync_deleted_is_brought_back_from_it() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let ids: Vec<String> = (0..4).map(|n| id(&a.ok(&["add", "--at", &format!("{n},1")]))).collect();
+    sync(&b, &a);
+    a.ok(&["rm", &ids[0], &ids[1], &ids[2]]);
+    let number = sync(&b, &a);
+    b.ok(&["rm", &ids[3]]);
+    assert_eq!(b.ok(&["list"])["count"], 0);
+    assert_eq!(b.ok(&["restore", "--from", &number])["changed"], 3);
+    assert_eq!(b.ok(&["list"])["count"], 3, "what was deleted here stays so");
+    sync(&a, &b);
+    assert_eq!(a.ok(&["list"])["count"], 3);
+}
+
+fn safe(device: &Device, copies: &str) -> (i32, Value) {
+    let (code, reply) = device.json(&["status", "--safe-to-wipe", "--copies", copies]);
+    (code, reply["data"].clone())
+}
+
+#[test]
+fn a_device_may_be_wiped_only_when_others_have_signed_for_all_it_made() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let c = Device::new(root.path(), "c");
+    c.ok(&["join", &a.ticket(), "--name", "Cy"]);
+    sync(&c, &a);
+    a.ok(&["add", "--at", "1,1"]);
+    sync(&b, &a);
+    let (code, said) = safe(&a, "1");
+    assert_eq!((code, &said["safe"], &said["holding"]), (0, &json!(true), &json!(1)), "{said}");
+    let (code, said) = safe(&a, "2");
+    assert_eq!((code, &said["safe"]), (7, &json!(false)), "Cy has not confirmed it: {said}");
+    // Cy gets it from Bo, and Bo tells Ana: she never meets Cy again.
+    sync(&c, &b);
+    sync(&a, &b);
+    let (code, said) = safe(&a, "2");
+    assert_eq!((code, &said["holding"]), (0, &json!(2)), "{said}");
+    let words = String::from_utf8(a.command(&["status"]).output().unwrap().stdout).unwrap();
+    assert!(words.contains("safe on 2 other devices"), "{words}");
+    a.ok(&["add", "--at", "2,2"]);
+    let (code, said) = safe(&a, "2");
+    assert_eq!((code, &said["open"]), (7, &json!(1)), "one change was never sent: {said}");
+    assert!(said["reasons"].to_string().contains("sync first"));
+    assert_eq!(safe(&a, "0").0, 1);
+}
+
+#[test]
+fn confirmations_travel_by_folder_too() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let c = Device::new(root.path(), "c");
+    c.ok(&["join", &a.ticket(), "--name", "Cy"]);
+    sync(&c, &a);
+    let share = root.path().join("share");
+    std::fs::create_dir(&share).unwrap();
+    let share: &Path = &share;
+    let visit = |d: &Device| d.ok(&["sync", share.to_str().unwrap()]);
+    a.ok(&["add", "--at", "1,1"]);
+    visit(&a);
+    assert_eq!(safe(&a, "1").0, 7, "a folder holds nothing for good: only devices sign");
+    visit(&b);
+    visit(&c);
+    visit(&a);
+    let (code, said) = safe(&a, "2");
+    assert_eq!((code, &said["holding"]), (0, &json!(2)), "{said}");
+}
+
+/// The whole machine is gone; what is left is a file on a stick, and the words on paper.
+#[test]
+fn a_lost_machine_comes_back_from_a_backup_and_the_recovery_words() {
+    let root = folder();
+    let a = Device::new(root.path(), "a");
+    let words = a.ok(&["new", "River", "--name", "Ana"])["recovery"].as_str().unwrap().to_owned();
+    let b = Device::new(root.path(), "b");
+    b.ok(&["join", &a.ticket(), "--name", "Bo"]);
+    let rows = root.path().join("rows.csv");
+    write_rows(&rows, 0, 3_000);
+    a.ok(&["import", rows.to_str().unwrap()]);
+    let stick = root.path().join("stick");
+    std::fs::create_dir(&stick).unwrap();
+    let made = a.ok(&["backup", "create", stick.to_str().unwrap()]);
+    let file = made["file"].as_str().unwrap().to_owned();
+    let bytes = std::fs::read(&file).unwrap();
+    for secret in ["River", "word", "Ana"] {
+        assert!(memchr::memmem::find(&bytes, secret.as_bytes()).is_none(), "`{secret}` is in the open");
+    }
+    a.ok(&["add", "--at", "1,1", "--note", "after the backup"]);
+    sync(&a, &b);
+    let device = a.ok(&["whoami"])["device"].clone();
+    let feeds = |d: &Device| d.ok(&["status"])["frontier"].as_array().unwrap().len();
+    let before = feeds(&b);
+    std::fs::remove_dir_all(a.home()).unwrap();
+
+    let again = Device::new(root.path(), "again");
+    let (code, refused) = again.json(&["backup", "restore", &file]);
+    assert_eq!((code, refused["error"]["hint"].to_string().contains("--recovery-file")), (5, true), "{refused}");
+    let paper = root.path().join("words.txt");
+    std::fs::write(&paper, format!("{words}\n")).unwrap();
+    let restore = ["backup", "restore", &file, "--recovery-file", paper.to_str().unwrap()];
+    let told = again.ok(&[&restore[..], &["--dry-run"]].concat());
+    assert_eq!((&told["observations"], &told["replaces"]), (&json!(3_000), &json!(false)));
+    assert_eq!(again.json(&["list"]).0, 10, "a dry run leaves nothing");
+    assert_eq!(again.ok(&restore)["observations"], 3_000);
+    assert_eq!(again.ok(&["whoami"])["device"], device, "it is that device again");
+    again.ok(&["add", "--at", "2,2", "--note", "after the restore"]);
+    sync(&again, &b);
+    assert_eq!(again.ok(&["list"])["count"], 3_002, "what it had sent after the backup comes back");
+    assert_eq!(again.digest(), b.digest());
+    assert_eq!(feeds(&b), before + 1, "it went on in a new feed");
+    let (_, status) = b.json(&["status"]);
+    assert!(!status["warnings"].to_string().to_lowercase().contains("cop"), "nobody sees a fork: {status}");
+    assert_eq!(again.ok(&["check"])["findings"], json!([]));
+}
+
+#[test]
+fn a_restore_puts_aside_what_is_there_and_says_what_is_missing() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    a.ok(&["add", "--at", "1,1"]);
+    let file = root.path().join("one.cairn-backup");
+    let secret = root.path().join("secret");
+    std::fs::write(&secret, "seven wet stones\n").unwrap();
+    a.ok(&["backup", "create", file.to_str().unwrap(), "--backup-passphrase-file", secret.to_str().unwrap()]);
+    a.ok(&["add", "--at", "2,2"]);
+    sync(&b, &a);
+    let (code, told) = a.json(&["backup", "restore", file.to_str().unwrap(), "--dry-run"]);
+    assert_eq!((code, &told["data"]["missing_batches"]), (0, &json!(1)), "{told}");
+    assert!(told["warnings"].to_string().contains("missing from the backup"), "{told}");
+    assert_eq!(a.ok(&["list"])["count"], 2);
+    let done = a.ok(&["backup", "restore", file.to_str().unwrap(), "--backup-passphrase-file", secret.to_str().unwrap()]);
+    assert!(Path::new(done["put_aside"].as_str().unwrap()).exists(), "nothing is dropped");
+    assert_eq!(a.ok(&["list"])["count"], 1);
+    sync(&a, &b);
+    assert_eq!((a.ok(&["list"])["count"].clone(), a.digest()), (json!(2), b.digest()));
+    // Another device's backup, a running service, and damage.
+    let other = b.json(&["backup", "restore", file.to_str().unwrap(), "--backup-passphrase-file", secret.to_str().unwrap()]);
+    assert_eq!(other.0, 5, "{}", other.1);
+    let service = a.serve();
+    assert_eq!(a.json(&["--wait", "0", "backup", "restore", file.to_str().unwrap()]).0, 11);
+    assert!(a.ok(&["backup", "create", root.path().to_str().unwrap()])["file"].is_string(), "a service makes backups");
+    drop(service);
+    let whole = std::fs::read(&file).unwrap();
+    for cut in [whole.len() - 1, whole.len() / 2, 20, 3, 0] {
+        std::fs::write(&file, &whole[..cut]).unwrap();
+        let (code, said) = a.json(&["backup", "restore", file.to_str().unwrap()]);
+        assert!(code == 1 || code == 5, "{cut}: {said}");
+    }
+    let mut flipped = whole;
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    std::fs::write(&file, &flipped).unwrap();
+    assert_eq!(a.json(&["backup", "restore", file.to_str().unwrap()]).0, 1);
+    assert_eq!(a.ok(&["list"])["count"], 2, "all of it left the project as it was");
+}
+
+#[test]
+fn copies_are_made_before_imports_and_old_ones_are_thinned() {
+    let root = folder();
+    let (a, _) = pair(root.path());
+    let rows = root.path().join("rows.csv");
+    write_rows(&rows, 0, 50);
+    let copies = || a.ok(&["backup", "list"])["backups"].as_array().unwrap().len();
+    a.ok(&["import", rows.to_str().unwrap()]);
+    assert_eq!(copies(), 0, "nothing was there to copy");
+    a.ok(&["import", rows.to_str().unwrap()]);
+    assert_eq!(copies(), 1, "before the second one");
+    let name = a.ok(&["backup", "list"])["backups"][0]["name"].as_str().unwrap().to_owned();
+    let bundle = root.path().join("out.cairn");
+    for _ in 0..3 {
+        a.ok(&["sync", bundle.to_str().unwrap()]);
+    }
+    assert!(copies() <= 2, "one a day is enough where little is new");
+    assert_eq!(a.ok(&["list"])["count"], 100);
+    let done = a.ok(&["backup", "restore", &name]);
+    assert_eq!((&done["observations"], a.ok(&["list"])["count"].clone()), (&json!(50), json!(50)));
+    assert_eq!(a.json(&["backup", "restore", "20200101000000000"]).0, 1);
+    // Of one device in a folder so many are kept, and nothing else is touched.
+    let share = root.path().join("share");
+    std::fs::create_dir(&share).unwrap();
+    for stamp in ["20200101000000000", "20210101000000000", "20220101000000000"] {
+        std::fs::write(share.join(format!("River-Ana-{stamp}.cairn-backup")), "old").unwrap();
+        std::fs::write(share.join(format!("River-Ana-2-{stamp}.cairn-backup")), "another device's").unwrap();
+    }
+    assert_eq!(a.ok(&["backup", "create", share.to_str().unwrap(), "--keep", "2"])["removed"], 2);
+    let left = std::fs::read_dir(&share).unwrap().count();
+    assert_eq!(left, 3 + 2, "three of the other device, two of this one");
+    assert_eq!(a.json(&["backup", "create", share.to_str().unwrap(), "--keep", "0"]).0, 1);
+}
