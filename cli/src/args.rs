@@ -323,6 +323,8 @@ Examples:
     },
     /// How this device stands, and whether it could be wiped
     Status(StatusArgs),
+    /// What happens at the running service, one JSON object a line, until it ends
+    Events,
     /// Who has what, last heard of when
     Peers {
         /// Look for devices now, and ask what each would send
@@ -353,7 +355,11 @@ Examples:
         what: BackupVerb,
     },
     /// Walk through everything stored and say what is wrong
-    Check,
+    Check {
+        /// Make what is shown, and all indexes, anew from what was signed; a copy is made first
+        #[arg(long)]
+        repair: bool,
+    },
     /// Three devices and real data in a temporary folder
     Demo,
 }

@@ -70,7 +70,9 @@ pub fn run(ui: &Ui) -> Result<Reply, NodeError> {
     steps.extend([("Bo hears of it", third), ("nothing to say", last)]);
     steps.extend(relayed);
     let all = [("Ana's laptop", &ana), ("Bo's phone", &bo), ("Cy's phone", &cy), ("Di's tablet", &di)];
-    let report = report(&all, &import, &steps)?;
+    ui.say("Bo takes his first sync back, looks, and takes that back.");
+    let undone = undo_and_redo(&bo)?;
+    let report = report(&all, &import, &steps)? + "\n" + &undone;
     let digests = all.iter().map(|(_, node)| digest(node).map(|d| d.to_string())).collect::<Result<BTreeSet<_>, _>>()?;
     let equal = digests.len() == 1;
     let seconds = began.elapsed().as_secs_f64();
@@ -203,6 +205,26 @@ fn home_of(node: &Node) -> Result<Home, NodeError> {
     Home::at(path.ok_or_else(|| NodeError::NotFound { what: "home".into() })?)
 }
 
+/// Sets aside what the largest sync brought and shows it again; says what each took.
+fn undo_and_redo(bo: &Node) -> Result<String, NodeError> {
+    let syncs = bo.handle(Request::Syncs { limit: 0 })?.data["syncs"].as_array().cloned().unwrap_or_default();
+    let largest = syncs.iter().max_by_key(|s| s["new"].as_u64());
+    let sync = largest.and_then(|s| s["sync"].as_str()).ok_or_else(|| NodeError::NotFound { what: "sync".into() })?.to_owned();
+    let before = digest(bo)?;
+    let began = Instant::now();
+    let undone = bo.handle(Request::Undo { sync: sync.clone() })?.data;
+    let undo_ms = began.elapsed().as_millis();
+    let same = digest(bo)? == before;
+    let began = Instant::now();
+    let redone = bo.handle(Request::Redo { sync: sync.clone() })?.data;
+    let redo_ms = began.elapsed().as_millis();
+    let kept = if same { "what the device holds stayed the same" } else { "WHAT THE DEVICE HOLDS CHANGED: this is a bug" };
+    Ok(format!(
+        "Undo of sync {sync} on Bo's phone hid {} observations in {undo_ms} ms, redo showed {} in {redo_ms} ms; {kept}.",
+        undone["hidden"], redone["shown"]
+    ))
+}
+
 fn digest(node: &Node) -> Result<Value, NodeError> {
     Ok(node.handle(Request::Status)?.data["digest"].clone())
 }
@@ -212,15 +234,17 @@ fn report(devices: &[(&str, &Node)], import: &Value, syncs: &[Step]) -> Result<S
     for (name, node) in devices {
         let status = node.handle(Request::Status)?.data;
         let digest: String = status["digest"].as_str().unwrap_or_default().chars().take(16).collect();
+        let holding = status["held_by"].as_array().into_iter().flatten().filter(|h| h["holds_all"] == true).count();
         rows.push(vec![
             (*name).into(),
             status["observations"].to_string(),
             status["conflicts"].to_string(),
             status["unsynced"].to_string(),
+            format!("{holding} others"),
             digest,
         ]);
     }
-    let mut out = vec![table(&["device", "observations", "conflicts", "unsynced", "digest"], &rows), String::new()];
+    let mut out = vec![table(&["device", "observations", "conflicts", "unsynced", "all is on", "digest"], &rows), String::new()];
     let mut times =
         vec![vec!["import of the file".into(), import["created"].to_string() + " rows", "-".into(), format!("{} ms", import["ms"])]];
     for (name, t) in syncs {

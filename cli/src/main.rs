@@ -22,6 +22,7 @@ mod render_rows;
 mod render_sync;
 mod rows;
 mod run;
+mod second_thoughts;
 mod ui;
 
 /// Rows are read by one thread and written by another: the system's allocator spends a third of an import on that.
@@ -47,7 +48,11 @@ fn main() -> ExitCode {
     };
     let ui = ui::Ui::new(&args);
     ExitCode::from(match run::run(&args, &ui) {
-        Ok(reply) => ui.reply(&args, &reply),
+        Ok(reply) => {
+            let code = ui.reply(&args, &reply);
+            second_thoughts::offer(&args, &ui, &reply);
+            code
+        }
         Err(e) => ui.failure(&e),
     })
 }

@@ -255,9 +255,8 @@ pub fn reply(verb: &Verb, reply: &Reply) -> String {
         Verb::Peers { .. } => {
             columns(d, "peers", &["name", "role", "last_heard", "transport", "has_all", "lacks_batches"]) + &not_allowed(d)
         }
-        Verb::Check if rows(d, "findings").is_empty() => "everything is as it should be".into(),
-        Verb::Check => columns(d, "findings", &["place", "what"]),
-        Verb::Serve { .. } => "stopped".into(),
+        Verb::Check { .. } => crate::render_care::check(d),
+        Verb::Serve { .. } | Verb::Events => "stopped".into(),
         Verb::Demo => d["table"].as_str().unwrap_or_default().to_owned(),
     }
 }

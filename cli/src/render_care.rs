@@ -77,6 +77,11 @@ fn undo(args: &UndoArgs, d: &Value) -> String {
         let cells: Vec<Vec<String>> = syncs.iter().map(|s| names.iter().map(|n| text(&s[*n])).collect()).collect();
         return table(&names, &cells);
     }
+    undone(d)
+}
+
+/// What an undo did.
+pub fn undone(d: &Value) -> String {
     let kept = d["kept"].as_u64().filter(|n| *n > 0).map(|n| format!("; {n} changes stay, because later work here builds on them"));
     format!(
         "{} changes are set aside: {} observations hidden, {} as before, {} back{}\nothers see them as ever; `cairn redo {}` shows them again",
@@ -146,7 +151,13 @@ pub fn holding(d: &Value) -> String {
         n => format!("safe on {n} other devices ({})", all.join(", ")),
     };
     let words = if first.is_empty() { second } else { format!("{first}; {second}") };
-    format!("{:<15} {words}", "safety")
+    let state = |s: &Value| {
+        let count = s["count"].as_u64().filter(|n| *n > 0).map(|n| format!(" {n}")).unwrap_or_default();
+        let since = s["since"].as_str().map(|t| format!(" since {t}")).unwrap_or_default();
+        format!("{:<15} {}{count}{since}: {}", "state", text(&s["state"]), text(&s["next"]))
+    };
+    let states: Vec<String> = rows(d, "states").iter().map(state).collect();
+    format!("{:<15} {words}\n{}", "safety", states.join("\n"))
 }
 
 pub fn safe_to_wipe(d: &Value) -> String {
@@ -156,4 +167,15 @@ pub fn safe_to_wipe(d: &Value) -> String {
     }
     let reasons: Vec<String> = rows(d, "reasons").iter().map(|r| format!("  {}", text(r))).collect();
     format!("NOT safe to wipe:\n{}\n{held}", reasons.join("\n"))
+}
+
+pub fn check(d: &Value) -> String {
+    let made = d["documents"]
+        .as_u64()
+        .map(|n| format!("{n} documents made anew from {} changes; before that, {} findings\n", d["changes"], rows(d, "found").len()));
+    let now = match rows(d, "findings").is_empty() {
+        true => "everything is as it should be".to_owned(),
+        false => columns(d, "findings", &["place", "what"]),
+    };
+    made.unwrap_or_default() + &now
 }

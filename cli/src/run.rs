@@ -101,6 +101,10 @@ fn carry_out(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
             config::new_lineage(&client(args)?, file, *yes, ui)
         }
         Verb::Backup { what: BackupVerb::Restore(restore) } => care::restore(&home(args)?, args, restore),
+        Verb::Events => {
+            client(args)?.events(&mut |event| ui.event(event))?;
+            Ok(Reply { data: serde_json::json!({"event": "ended"}), ..Reply::default() })
+        }
         Verb::Job { what } => job::job(&client(args)?, what, ui),
         Verb::Serve { listen, no_discovery } => stay_on(&client(args)?, *listen, !no_discovery, ui),
         _ => client(args)?.ask(request(args)?, &|done, planned, bytes| ui.progress(done, planned, bytes)),
@@ -118,7 +122,7 @@ fn enter(home: &Home, request: &JoinRequest, json: bool, ui: &Ui) -> Result<Repl
     home.join_project(request)
 }
 
-fn client(args: &Args) -> Result<Client, NodeError> {
+pub fn client(args: &Args) -> Result<Client, NodeError> {
     Ok(Client::new(home(args)?, args.project.clone(), Duration::from_secs(args.wait)))
 }
 
@@ -244,13 +248,15 @@ fn request(args: &Args) -> Result<Request, NodeError> {
         }),
         Verb::Bundle { what } => Request::Bundle(bundle(what)?),
         Verb::Peers { near } => Request::Peers { near: *near },
-        Verb::Check => Request::Check,
+        Verb::Check { repair: true } => Request::Repair,
+        Verb::Check { .. } => Request::Check,
         Verb::Whoami
         | Verb::New { .. }
         | Verb::Join { .. }
         | Verb::Invite { .. }
         | Verb::Passphrase { .. }
         | Verb::Serve { .. }
+        | Verb::Events
         | Verb::Relay { .. }
         | Verb::Clone { .. }
         | Verb::Job { .. }

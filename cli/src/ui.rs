@@ -73,6 +73,11 @@ impl Ui {
         }
     }
 
+    /// One thing that happened.
+    pub fn event(&self, event: &serde_json::Value) {
+        self.data(&json!({"ok": true, "code": 0, "data": event, "warnings": []}).to_string());
+    }
+
     /// The first line of a relay.
     pub fn relay_ready(&self, ready: &serde_json::Value) {
         if self.json {
@@ -103,6 +108,9 @@ impl Ui {
         self.say(&match heard {
             Heard::LetIn(device) if device.check.is_empty() => format!("{} came in", device.name),
             Heard::LetIn(device) => format!("{} came in; its screen must show the digits {}", device.name, device.check),
+            Heard::Synced { with, sync, new, changed, deleted } => {
+                format!("sync {sync} with {with} brought {new} new, {changed} changed, {deleted} deleted")
+            }
             Heard::Asks => "a device asks to enter: see `cairn devices`".into(),
             Heard::WrongCode => "somebody typed a wrong code: it is used up, show a new one".into(),
             Heard::Carried { target, state, message, remedy } => format!("{target}: {state} {message}\n  {remedy}").trim_end().to_owned(),

@@ -204,7 +204,13 @@ fn a_device_may_be_wiped_only_when_others_have_signed_for_all_it_made() {
     assert_eq!((code, &said["holding"]), (0, &json!(2)), "{said}");
     let words = String::from_utf8(a.command(&["status"]).output().unwrap().stdout).unwrap();
     assert!(words.contains("safe on 2 other devices"), "{words}");
+    let states = |d: &Device| -> Vec<String> {
+        let all = d.ok(&["status"])["states"].as_array().unwrap().clone();
+        all.iter().map(|s| format!("{} {}", s["state"].as_str().unwrap(), s["count"])).collect()
+    };
+    assert_eq!((states(&a), states(&c)), (vec!["up-to-date 0".to_owned()], vec!["up-to-date 0".to_owned()]));
     a.ok(&["add", "--at", "2,2"]);
+    assert_eq!(states(&a), ["to-send 1"]);
     let (code, said) = safe(&a, "2");
     assert_eq!((code, &said["open"]), (7, &json!(1)), "one change was never sent: {said}");
     assert!(said["reasons"].to_string().contains("sync first"));
@@ -352,4 +358,55 @@ fn copies_are_made_before_imports_and_old_ones_are_thinned() {
     let left = std::fs::read_dir(&share).unwrap().count();
     assert_eq!(left, 3 + 2, "three of the other device, two of this one");
     assert_eq!(a.json(&["backup", "create", share.to_str().unwrap(), "--keep", "0"]).0, 1);
+}
+
+/// Another program listens to a service: first who is there, then what changes, whoever caused it.
+#[test]
+fn events_tell_what_happens_at_a_service() {
+    use std::io::{BufRead, BufReader};
+    let root = folder();
+    let (a, b) = pair(root.path());
+    sync(&b, &a);
+    assert_eq!(a.json(&["events"]).0, 1, "nobody runs");
+    let service = a.serve();
+    let mut listener = a.command(&["events", "--json"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(listener.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap()["data"].clone() };
+    let ready = next();
+    assert_eq!((&ready["event"], &ready["vocabulary"]), (&json!("ready"), &json!(1)), "{ready}");
+    a.ok(&["add", "--at", "1,1"]);
+    let changed = next();
+    assert_eq!((&changed["event"], &changed["observations"], &changed["unsynced"]), (&json!("changed"), &json!(1), &json!(1)));
+    b.ok(&["add", "--at", "2,2"]);
+    b.ok(&["sync", &service.address]);
+    let mut seen = Vec::new();
+    while !seen.iter().any(|e: &Value| e["event"] == "synced") {
+        seen.push(next());
+    }
+    let synced = seen.last().unwrap();
+    assert_eq!((&synced["with"], &synced["new"]), (&json!("Bo"), &json!(1)), "{synced}");
+    assert!(seen.iter().any(|e| e["event"] == "changed" && e["observations"] == 2), "{seen:?}");
+    drop(service);
+    assert_eq!(next()["event"], "ended");
+    assert_eq!(listener.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_repair_makes_everything_anew_and_keeps_a_copy() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let rows = root.path().join("rows.csv");
+    write_rows(&rows, 0, 300);
+    a.ok(&["import", rows.to_str().unwrap()]);
+    a.ok(&["add", "--at", "1,1"]);
+    sync(&b, &a);
+    let (before, digest) = (shown(&b), b.digest());
+    let number = b.ok(&["undo"])["syncs"][0]["sync"].as_str().unwrap().to_owned();
+    b.ok(&["undo", &number]);
+    let done = b.ok(&["check", "--repair"]);
+    assert_eq!((&done["findings"], &done["lost"]), (&json!([]), &json!([])), "{done}");
+    assert!(Path::new(done["copy"].as_str().unwrap()).exists());
+    assert_eq!(b.ok(&["list"])["count"], 0, "what was set aside stays so");
+    b.ok(&["redo", &number]);
+    assert_eq!((shown(&b), b.digest()), (before, digest));
 }

@@ -17,6 +17,19 @@ pub struct LetIn {
 pub enum Heard {
     /// A device entered.
     LetIn(LetIn),
+    /// A device brought something over a link.
+    Synced {
+        /// Its display name.
+        with: String,
+        /// Number of the sync.
+        sync: String,
+        /// Observations that are new, changed and deleted by it.
+        new: i64,
+        /// See `new`.
+        changed: i64,
+        /// See `new`.
+        deleted: i64,
+    },
     /// A device asks to enter.
     Asks,
     /// A code was tried and was not the one shown.

@@ -555,7 +555,8 @@ impl Node {
             Request::Backup(request) => backup::backup(self, &request, told),
             Request::SafeToWipe { copies } => standing::safe_to_wipe(self, copies),
             Request::Peers { .. } => reading::peers(self),
-            Request::Check => reading::check(self),
+            Request::Check => reading::check(self, told),
+            Request::Repair => reading::repair(self, told),
             Request::Invite(invite) => devices::invite(self, &invite),
             Request::Add(add) => writing::add(self, &add),
             Request::Edit(edit) => writing::edit(self, &edit),
@@ -567,6 +568,7 @@ impl Node {
             Request::Config(config) => configuration::config(self, &config),
             Request::Remote(remote) => crate::carry::remote(self, &remote),
             Request::Bundle(bundle) => crate::bundles::bundle(self, &bundle, &|_| {}),
+            Request::Events => Err(NodeError::input("events are told by a running service: use `events`")),
             Request::Job(_) => Err(NodeError::input("a job may need the network: use `job`")),
             Request::Sync(_) => Err(NodeError::input("a sync needs the network: use `sync`")),
         }?;

@@ -24,6 +24,7 @@ mod door;
 mod driver;
 mod entering;
 mod error;
+mod events;
 mod export;
 mod going_back;
 mod heard;

@@ -138,6 +138,7 @@ pub(crate) fn status(node: &Node) -> Answered {
         "only_here": coverage.only_here,
         "held_by": crate::standing::holders(&store)?,
         "set_aside": store.set_aside_changes(),
+        "states": crate::standing::states(&store, crate::now_ms())?,
         "conflicts": store.conflict_count()?,
         "quarantined": quarantined,
         "waiting": waiting,
@@ -211,8 +212,29 @@ pub(crate) fn peers(node: &Node) -> Answered {
     Ok(Reply::new(json!({"peers": rows, "not_allowed": crate::network::turned_away(node, &store)})))
 }
 
-pub(crate) fn check(node: &Node) -> Answered {
-    let findings = node.store().check(&mut |_, _| {})?;
+/// `check --repair`: a copy beside the store first, then everything that can be made of the chunks.
+pub(crate) fn repair(node: &Node, told: &dyn Fn(u64, u64, u64)) -> Answered {
+    let copy = crate::backup::copy_first(node)?;
+    let before = node.store().check(&mut |_, _| {})?;
+    let done = node.store().repair(&mut |done, planned| told(done, planned, done))?;
+    let after = node.store().check(&mut |_, _| {})?;
+    let rows = |all: &[cairn_store::Finding]| all.iter().map(|f| json!({"place": f.place, "what": f.what})).collect::<Vec<_>>();
+    let mut reply = Reply::new(json!({
+        "found": rows(&before), "documents": done.documents, "changes": done.changes, "lost": rows(&done.lost), "findings": rows(&after),
+        "copy": copy.display().to_string(),
+    }));
+    if !done.lost.is_empty() {
+        reply.warnings.push(format!(
+            "{} batches cannot be read, and what they say is not shown here: restore a copy (`cairn backup list`), or `cairn join` in a new home and sync",
+            done.lost.len()
+        ));
+    }
+    reply.code = if after.is_empty() { 0 } else { 7 };
+    Ok(reply)
+}
+
+pub(crate) fn check(node: &Node, told: &dyn Fn(u64, u64, u64)) -> Answered {
+    let findings = node.store().check(&mut |done, planned| told(done, planned, done))?;
     let rows: Vec<_> = findings.iter().map(|f| json!({"place": f.place, "what": f.what})).collect();
     let code = if rows.is_empty() { 0 } else { 7 };
     Ok(Reply { data: json!({"findings": rows}), code, ..Reply::default() })

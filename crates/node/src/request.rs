@@ -111,6 +111,8 @@ pub enum Request {
         /// So many other devices must have confirmed; 2 if absent.
         copies: Option<u32>,
     },
+    /// What happens at a running service, line by line; only a service answers it.
+    Events,
     /// Who has what.
     Peers {
         /// Look for devices now.
@@ -118,6 +120,8 @@ pub enum Request {
     },
     /// Integrity walk.
     Check,
+    /// Documents and indexes made anew from the chunks.
+    Repair,
     /// Exchange with other devices.
     Sync(SyncRequest),
     /// Names for targets.

@@ -53,7 +53,8 @@ pub struct ServeOptions {
 /// One line of an answer over the socket.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Line {
+pub(crate) enum Line {
+    Event(serde_json::Value),
     Progress { done: u64, planned: u64, bytes: u64 },
     Done(Result<Reply, NodeError>),
 }
@@ -240,6 +241,10 @@ fn note_link(node: &Node, number: Option<u32>, report: &LinkReport) {
     }
     let mut store = node.store();
     let name = store.device_name(&device);
+    let of = &report.stats;
+    let synced = Heard::Synced { with: name.clone(), sync: number.to_string(), new: of.new, changed: of.changed, deleted: of.deleted };
+    // Nobody may listen.
+    node.heard.send(synced).ok();
     // What arrived is durable: without the note it is listed without a name and a time.
     store.note_sync(number, &[name], now_ms()).ok();
 }
@@ -299,11 +304,15 @@ async fn answer_requests(node: &Arc<Node>, listener: &UnixListener) {
 async fn answer_one(node: &Arc<Node>, stream: UnixStream) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut text = String::new();
-    BufReader::new(read.take(REQUEST_BYTES)).read_line(&mut text).await?;
+    let mut read = BufReader::new(read.take(REQUEST_BYTES));
+    read.read_line(&mut text).await?;
     let request: Request = match serde_json::from_str(&text) {
         Ok(request) => request,
         Err(e) => return write_line(&mut write, &Line::Done(Err(NodeError::input(format!("not a request: {e}"))))).await,
     };
+    if request == Request::Events {
+        return crate::events::stream(node, read.into_inner().into_inner(), write).await;
+    }
     let (progress_tx, mut progress_rx) = tokio::sync::watch::channel(Progress::default());
     let (rows_tx, mut rows_rx) = tokio::sync::watch::channel((0, 0, 0));
     let rows_tx = Arc::new(rows_tx);
@@ -355,7 +364,7 @@ fn line_of(p: &Progress) -> Line {
     Line::Progress { done: p.sent + p.received, planned: p.to_send.saturating_add(p.to_receive), bytes: p.sent_bytes + p.received_bytes }
 }
 
-async fn write_line(write: &mut (impl AsyncWriteExt + Unpin), line: &Line) -> std::io::Result<()> {
+pub(crate) async fn write_line(write: &mut (impl AsyncWriteExt + Unpin), line: &Line) -> std::io::Result<()> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
     write.write_all(&text).await
@@ -399,6 +408,29 @@ impl Client {
             Place::There(stream) => ask_service(stream, &request, seen),
             Place::Here(node) => in_process(*node, request, seen),
         }
+    }
+
+    /// Calls `each` with what happens at the running service, until it ends. The first event says who is there.
+    ///
+    /// # Errors
+    /// No service runs; it ended.
+    pub fn events(&self, each: &mut dyn FnMut(&serde_json::Value)) -> Result<(), NodeError> {
+        use std::io::{BufRead, Write};
+        let folder = self.home.project(self.project.as_deref())?;
+        let none = |_| NodeError::refused("no service runs for this project, so nothing is told", "start one: `cairn serve`");
+        let stream = StdUnixStream::connect(socket_path(&folder)).map_err(none)?;
+        let gone = |e: &dyn std::fmt::Display| NodeError::Store { message: format!("the running service did not answer: {e}") };
+        let mut text = serde_json::to_vec(&Request::Events).map_err(|e| gone(&e))?;
+        text.push(b'\n');
+        (&stream).write_all(&text).map_err(|e| gone(&e))?;
+        for line in std::io::BufReader::new(stream).lines() {
+            match serde_json::from_str(&line.map_err(|e| gone(&e))?).map_err(|e| gone(&e))? {
+                Line::Event(event) => each(&event),
+                Line::Done(Err(e)) => return Err(e),
+                Line::Done(Ok(_)) | Line::Progress { .. } => {}
+            }
+        }
+        Ok(())
     }
 
     /// What can be answered while a request to enter waits. A sync asks again, and goes on once the project is here.
@@ -495,6 +527,7 @@ fn ask_service(stream: StdUnixStream, request: &Request, seen: Seen<'_>) -> Resu
         match serde_json::from_str(&line).map_err(|e| gone(&e))? {
             Line::Progress { done, planned, bytes } => seen(done, planned, bytes),
             Line::Done(done) => return done,
+            Line::Event(_) => {}
         }
     }
     Err(gone(&"it ended"))

@@ -58,3 +58,81 @@ pub(crate) fn safe_to_wipe(node: &Node, copies: Option<u32>) -> Result<Reply, No
     });
     Ok(Reply { data, code: if safe { 0 } else { 7 }, ..Reply::default() })
 }
+
+/// How a project stands here. The list is closed: programs may know each word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    UpToDate,
+    ToSend,
+    ToReceive,
+    NotCounted,
+    Removed,
+    ConfigurationDiffers,
+    Quarantined,
+    SetAside,
+    NotReached,
+}
+
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            State::UpToDate => "up-to-date",
+            State::ToSend => "to-send",
+            State::ToReceive => "to-receive",
+            State::NotCounted => "waiting-for-approval",
+            State::Removed => "removed",
+            State::ConfigurationDiffers => "configuration-differs",
+            State::Quarantined => "quarantined",
+            State::SetAside => "set-aside",
+            State::NotReached => "not-reached",
+        }
+    }
+
+    fn next(self) -> &'static str {
+        match self {
+            State::UpToDate => "nothing to do",
+            State::ToSend | State::ToReceive => "cairn sync",
+            State::NotCounted => "ask a coordinator for a new ticket, then `cairn join TICKET`; nothing recorded here is lost",
+            State::Removed => "ask a coordinator; what is here stays readable, and `cairn export` takes it along",
+            State::ConfigurationDiffers => "`cairn config adopt` here, or wait until the others have adopted it",
+            State::Quarantined => "`cairn devices quarantine` shows what it is; a coordinator can accept it",
+            State::SetAside => "`cairn undo` lists the syncs, `cairn redo SYNC` shows it again",
+            State::NotReached => "meet on one network, or use a file, a folder or a relay (`cairn sync --help`)",
+        }
+    }
+}
+
+/// Longer than this without a word of anybody is told.
+const SILENT_MS: i64 = 7 * 24 * 3600 * 1000;
+
+/// Every state that holds now, with how much of it and what to do next.
+pub(crate) fn states(store: &Store, now_ms: i64) -> Result<Vec<Value>, NodeError> {
+    let mut out: Vec<(State, u64, Option<i64>)> = Vec::new();
+    match store.still_in() {
+        Err(_) => out.push((State::Removed, 1, None)),
+        Ok(()) if store.is_refused()? => out.push((State::NotCounted, 1, None)),
+        Ok(()) => {}
+    }
+    let (quarantined, _) = store.set_apart_counts()?;
+    let counts = [
+        (State::ToSend, store.coverage()?.unsynced),
+        (State::ToReceive, store.known_elsewhere()?),
+        (State::ConfigurationDiffers, u64::from(store.gated()?.is_some())),
+        (State::Quarantined, quarantined),
+        (State::SetAside, store.set_aside_changes()),
+    ];
+    out.extend(counts.into_iter().filter(|(_, n)| *n > 0).map(|(state, n)| (state, n, None)));
+    let others = store.membership().members.len() > 1;
+    let last = store.met()?.iter().map(|(_, known)| known.met_ms).max();
+    if let Some(last) = last.filter(|last| others && now_ms - last > SILENT_MS) {
+        out.push((State::NotReached, 1, Some(last)));
+    }
+    if out.is_empty() {
+        out.push((State::UpToDate, 0, None));
+    }
+    let row = |(state, count, since): (State, u64, Option<i64>)| {
+        let since = since.and_then(Instant::from_unix_ms).map(|i| i.to_rfc3339());
+        json!({"state": state.word(), "count": count, "since": since, "next": state.next()})
+    };
+    Ok(out.into_iter().map(row).collect())
+}

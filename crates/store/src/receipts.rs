@@ -3,7 +3,7 @@
 use crate::feeds::{BatchHashes, BatchRow, batch_key};
 use crate::tables::{from_bytes, to_bytes};
 use crate::{Store, StoreError};
-use cairn_model::DeviceId;
+use cairn_model::{DeviceId, FeedId};
 use cairn_trust::{Receipt, RelayHead, Tip, feed_id};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
@@ -214,6 +214,27 @@ impl Store {
         }
         out.sort_by_key(|h| (h.lacks_all, h.lacks_own, h.device));
         Ok(out)
+    }
+
+    /// Batches that members have signed for and that are not here: to be received from whoever has them.
+    pub fn known_elsewhere(&self) -> Result<u64, StoreError> {
+        let v = self.view()?;
+        // Of each feed the furthest anybody is; a branch nobody here has begun counts from its first batch.
+        let mut furthest: BTreeMap<FeedId, u64> = BTreeMap::new();
+        for tip in self.receipts()?.into_iter().filter(|r| self.is_member(&r.device)).flat_map(|r| r.frontier) {
+            let mut held = 0;
+            for (n, feed) in self.mem.feeds.iter().enumerate().filter(|(_, f)| f.id == tip.feed) {
+                let here = (feed.base..=feed.seq).contains(&tip.seq) && v.hash_at(n as u32, tip.seq)? == Some(tip.hash.0);
+                held = held.max(if here { tip.seq } else { feed.seq.min(tip.seq) });
+            }
+            // A branch has a name of its own: its batches are here under the feed's.
+            let branch = self.mem.feeds.iter().any(|f| f.tip == tip.hash.0);
+            if !branch && tip.seq > held {
+                let missing = furthest.entry(tip.feed).or_default();
+                *missing = (*missing).max(tip.seq - held);
+            }
+        }
+        Ok(furthest.values().sum())
     }
 
     /// Remembers where a device was met.

@@ -141,6 +141,11 @@ fn verify(path: &Path, secret: &BackupSecret<'_>, about: &About, hash: blake3::H
     Ok(())
 }
 
+/// A copy before something that rewrites much.
+pub(crate) fn copy_first(node: &Node) -> Result<PathBuf, NodeError> {
+    copy_beside(node, KEEP)
+}
+
 /// A plain copy beside the store.
 fn copy_beside(node: &Node, keep: usize) -> Result<PathBuf, NodeError> {
     node.cut()?;
