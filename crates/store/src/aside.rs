@@ -1,9 +1,10 @@
 //! Undo of a sync: a local view. What the sync brought and nothing kept builds on is held, forwarded and counted as before, and
 //! not shown; redo shows it again. Control operations and configurations are never set aside.
 
-use crate::docs::{ChangeRef, DocRow, Stored, put_back, read_batch, read_change, rebuild, take};
+use crate::docs::{ChangeRef, DocRow, Stored, put_back, read_change, rebuild, take};
 use crate::feeds::batch_key;
 use crate::mem::Mem;
+use crate::reader::{ChangeReader, changes_in};
 use crate::tables::{Tables, from_bytes};
 use crate::{Store, StoreError, SyncEffect};
 use cairn_model::{Change, ChangeHash, DocId, DocKind, Observation};
@@ -76,45 +77,15 @@ fn key(doc: &DocId, hash: &ChangeHash) -> [u8; 48] {
     key
 }
 
-/// Changes read one after the other: of one batch for many documents, unsealed once.
-#[derive(Default)]
-struct Reader {
-    last: Option<(u64, Vec<Change>)>,
-}
-
-impl Reader {
-    fn read(&mut self, t: &Tables<'_>, mem: &Mem, at: &ChangeRef) -> Result<Change, StoreError> {
-        let key = batch_key(at.feed, at.seq);
-        if t.batches.get(key)?.is_none() {
-            return read_change(t, mem, at);
-        }
-        if self.last.as_ref().is_none_or(|(last, _)| *last != key) {
-            self.last = Some((key, changes_in(t, mem, at.feed, at.seq)?.into_iter().map(|(_, change)| change).collect()));
-        }
-        let found = self.last.as_ref().and_then(|(_, changes)| changes.get(usize::from(at.index)).cloned());
-        found.map_or_else(|| read_change(t, mem, at), Ok)
-    }
-}
-
-/// A change with its document, if it is of a kind that is known.
-type OfDocument = (Option<(DocKind, DocId)>, Change);
-
 /// What is done with an observation that a sync touched.
 type Act<'a> = fn(&mut Run<'a>, &mut Tables<'_>, &mut Mem, &mut DocRow) -> Result<(), StoreError>;
-
-/// The changes of a batch with their documents; those of a batch that does not read are none.
-fn changes_in(t: &Tables<'_>, mem: &Mem, chain: u32, seq: u64) -> Result<Vec<OfDocument>, StoreError> {
-    let batch = read_batch(t, mem, chain, seq)?;
-    let read = batch.changes(&batch.actors(&mem.project, &mem.feeds[chain as usize].device)).unwrap_or_default();
-    Ok(read.into_iter().map(|(item, change)| (item.doc_kind().map(|kind| (kind, item.doc)), change)).collect())
-}
 
 /// One undo or redo on its way.
 struct Run<'a> {
     sync: u32,
     /// Batches the sync brought.
     batches: &'a BTreeSet<u64>,
-    reader: Reader,
+    reader: ChangeReader,
     done: Aside,
 }
 
@@ -237,7 +208,7 @@ impl Store {
     pub fn undo_sync(&mut self, sync: u32) -> Result<Aside, StoreError> {
         let batches = self.batches_of(sync)?;
         self.write(|t, mem, _| {
-            let mut run = Run { sync, batches: &batches, reader: Reader::default(), done: Aside::default() };
+            let mut run = Run { sync, batches: &batches, reader: ChangeReader::default(), done: Aside::default() };
             run.each(t, mem, Run::hide)?;
             Ok(run.done)
         })
@@ -250,7 +221,7 @@ impl Store {
     pub fn redo_sync(&mut self, sync: u32) -> Result<Aside, StoreError> {
         let batches = self.batches_of(sync)?;
         self.write(|t, mem, _| {
-            let mut run = Run { sync, batches: &batches, reader: Reader::default(), done: Aside::default() };
+            let mut run = Run { sync, batches: &batches, reader: ChangeReader::default(), done: Aside::default() };
             // Documents that are not here yet are noted by this walk: all notes of this sync go.
             run.each(t, mem, Run::bring_back)?;
             run.done.changes = 0;

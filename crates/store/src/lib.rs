@@ -21,6 +21,7 @@ mod mail;
 mod mem;
 mod moments;
 mod query;
+mod reader;
 mod receipts;
 mod repair;
 mod revert;

@@ -185,6 +185,8 @@ mod tests {
                 Ok(())
             })
             .unwrap();
+        let findings = store.check(&mut |_, _| {}).unwrap();
+        assert!(findings.iter().any(|f| f.what.contains("cannot be read")), "a walk goes on past damage: {findings:?}");
         let done = store.repair(&mut |_, _| {}).unwrap();
         assert_eq!(done.lost.len(), 1, "{:?}", done.lost);
         assert!(done.lost[0].place.ends_with("batch 2") && store.count().unwrap() < 699);
