@@ -87,10 +87,10 @@ pub enum BackupVerb {
         #[arg(long, value_name = "FILE", requires = "to")]
         backup_passphrase_file: Option<std::path::PathBuf>,
         /// Keep so many of this device in the folder
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", requires = "to")]
         keep: Option<u32>,
     },
-    /// Copies beside the store, and backups in a folder
+    /// Copies beside the store, or the backups in a folder
     List {
         #[arg(value_name = "FOLDER")]
         at: Option<std::path::PathBuf>,
@@ -104,7 +104,7 @@ pub struct RestoreBackup {
     /// A backup's file, or the name of a copy as `backup list` gives it
     #[arg(value_name = "FILE|COPY")]
     pub from: String,
-    /// The project's 24 recovery words are on the first line of this file
+    /// The project's 24 recovery words are in this file
     #[arg(long, value_name = "FILE", conflicts_with = "backup_passphrase_file")]
     pub recovery_file: Option<std::path::PathBuf>,
     /// The backup's passphrase is on the first line of this file
@@ -122,7 +122,8 @@ Copies beside the store are made by themselves before imports and syncs (once a 
 
 Examples:
   cairn backup create /media/disk
-  cairn backup restore /media/disk/River-Ana-20260301102030000.cairn-backup --dry-run
+  cairn backup list /media/disk
+  cairn backup restore /media/disk/River-Ana-1f2e3d4c-20260301102030000.cairn-backup --dry-run
   cairn --home ~/new backup restore FILE --recovery-file words.txt";
 
 pub const UNDO_HELP: &str =

@@ -17,7 +17,7 @@ pub fn request(verb: &Verb) -> Result<Request, NodeError> {
         Verb::Revert(RevertArgs { what, all, dry_run }) => {
             Request::Revert(RevertRequest { what: what.clone(), all: *all, dry_run: *dry_run })
         }
-        Verb::Backup { what: BackupVerb::Create { to, backup_passphrase_file, keep } } => Request::Backup(BackupRequest::Create {
+        Verb::Backup { what: BackupVerb::Create { to, backup_passphrase_file, keep } } => Request::Backup(BackupRequest {
             to: to.as_deref().map(absolute).transpose()?,
             passphrase: match backup_passphrase_file {
                 Some(path) => Some(String::from_utf8_lossy(&first_line(path)?).into_owned()),
@@ -25,9 +25,6 @@ pub fn request(verb: &Verb) -> Result<Request, NodeError> {
             },
             keep: *keep,
         }),
-        Verb::Backup { what: BackupVerb::List { at } } => {
-            Request::Backup(BackupRequest::List { at: at.as_deref().map(absolute).transpose()? })
-        }
         Verb::Status(StatusArgs { safe_to_wipe: true, copies }) => Request::SafeToWipe { copies: Some(*copies) },
         _ => Request::Status,
     })
@@ -35,7 +32,11 @@ pub fn request(verb: &Verb) -> Result<Request, NodeError> {
 
 /// A restore is a matter of the home: there may be no project yet.
 pub fn restore(home: &Home, args: &Args, restore: &RestoreBackup) -> Result<Reply, NodeError> {
-    let text = |path: &Path| first_line(path).map(|line| String::from_utf8_lossy(&line).into_owned());
+    // All of the file: people write words one below the other.
+    let text = |path: &Path| {
+        let fault = |e: std::io::Error| NodeError::File { path: path.display().to_string(), message: e.to_string() };
+        Ok::<_, NodeError>(String::from_utf8_lossy(&std::fs::read(path).map_err(fault)?).into_owned())
+    };
     home.restore_backup(&RestoreChoice {
         from: restore.from.clone(),
         project: args.project.clone(),

@@ -55,10 +55,13 @@ pub fn kind(e: &NodeError) -> &'static str {
 /// The next step, where there is one to name.
 pub fn hint(e: &NodeError) -> Option<&str> {
     Some(match e {
-        NodeError::NoProject { .. } => "start one with `cairn new NAME`, enter one with `cairn join TICKET`, or name another --home",
+        NodeError::NoProject { .. } => {
+            "start one with `cairn new NAME`, enter one with `cairn join TICKET`, restore one with `cairn backup restore FILE`, or name another --home"
+        }
         NodeError::UnknownProject { .. } | NodeError::WhichProject { .. } => "name one with --project",
         NodeError::Exists { .. } => "see it with `cairn whoami`",
         NodeError::InUse { .. } => "wait for it to end, give --wait SECONDS, or stop it",
+        NodeError::NotFound { what } if ["(`", "sync `", "version `", "copy `"].iter().any(|told| what.contains(told)) => return None,
         NodeError::NotFound { what } if what.contains("device") => "`cairn devices` shows who there is",
         NodeError::NotFound { what } if what.contains("invitation") || what.contains("batch") => return None,
         NodeError::NotFound { .. } => "`cairn list --deleted` shows what there is",
@@ -75,7 +78,9 @@ pub fn hint(e: &NodeError) -> Option<&str> {
         NodeError::Locked => "put it into a file and name that in CAIRN_PASSPHRASE_FILE",
         NodeError::WrongPassphrase => "look at the file named in CAIRN_PASSPHRASE_FILE; nothing was changed",
         NodeError::NoSpace { .. } => "free some space and try again: nothing was lost",
-        NodeError::Store { .. } => "`cairn check` looks closer; your data can also come back from any other device of the project",
+        NodeError::Store { .. } => {
+            "`cairn backup list` and `cairn backup restore NAME` bring a copy back (what is here is put aside); all that was synced can also come from any other device"
+        }
         NodeError::Input { .. } | NodeError::File { .. } => return None,
     })
 }

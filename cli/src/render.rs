@@ -73,7 +73,14 @@ fn list(data: &Value) -> String {
         .map(|o| {
             let place = if o["lat"].is_null() { "-".to_owned() } else { format!("{},{}", o["lat"], o["lon"]) };
             let fields: Vec<String> = o["fields"].as_object().into_iter().flatten().map(|(k, v)| format!("{k}={}", text(v))).collect();
-            let mark = if o["conflicts"].as_array().is_some_and(|c| !c.is_empty()) { "!" } else { "" };
+            let deleted = o["deleted"] == true;
+            let mark = if deleted {
+                "deleted"
+            } else if o["conflicts"].as_array().is_some_and(|c| !c.is_empty()) {
+                "!"
+            } else {
+                ""
+            };
             let fields: String = fields.join(" ").chars().take(60).collect();
             vec![text(&o["id"]), mark.to_owned(), text(&o["time"]), text(&o["category"]), place, fields]
         })

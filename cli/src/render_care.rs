@@ -82,6 +82,9 @@ fn undo(args: &UndoArgs, d: &Value) -> String {
 
 /// What an undo did.
 pub fn undone(d: &Value) -> String {
+    if d["changes"] == 0 {
+        return format!("nothing more of sync {} can be set aside; in all, {} changes are", text(&d["sync"]), d["set_aside"]);
+    }
     let kept = d["kept"].as_u64().filter(|n| *n > 0).map(|n| format!("; {n} changes stay, because later work here builds on them"));
     format!(
         "{} changes are set aside: {} observations hidden, {} as before, {} back{}\nothers see them as ever; `cairn redo {}` shows them again",
@@ -175,7 +178,7 @@ pub fn check(d: &Value) -> String {
         .map(|n| format!("{n} documents made anew from {} changes; before that, {} findings\n", d["changes"], rows(d, "found").len()));
     let now = match rows(d, "findings").is_empty() {
         true => "everything is as it should be".to_owned(),
-        false => columns(d, "findings", &["place", "what"]),
+        false => columns(d, "findings", &["place", "what"]) + "\n`cairn check --repair` makes anew what is shown (a copy is made first)",
     };
     made.unwrap_or_default() + &now
 }

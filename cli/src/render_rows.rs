@@ -16,6 +16,9 @@ pub fn import(data: &Value) -> String {
     }
     parts.push(format!("{} left out", data["rejected"]));
     let mut lines = vec![parts.join(", ")];
+    if let Some(act) = data["import"].as_str() {
+        lines.push(format!("`cairn revert {}` takes it back, for everybody", &act[..8.min(act.len())]));
+    }
     lines.extend(rows(data, "rows").iter().map(change));
     for r in rows(data, "rejects").iter().take(20) {
         lines.push(format!("  line {}: {}", r["line"], text(&r["reason"])));

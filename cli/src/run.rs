@@ -100,6 +100,7 @@ fn carry_out(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
         Verb::Config { what: ConfigVerb::Import { file, dry_run: false, new_lineage: true, yes } } => {
             config::new_lineage(&client(args)?, file, *yes, ui)
         }
+        Verb::Backup { what: BackupVerb::List { at } } => home(args)?.list_backups(args.project.as_deref(), at.as_deref()),
         Verb::Backup { what: BackupVerb::Restore(restore) } => care::restore(&home(args)?, args, restore),
         Verb::Events => {
             client(args)?.events(&mut |event| ui.event(event))?;

@@ -254,7 +254,7 @@ fn a_lost_machine_comes_back_from_a_backup_and_the_recovery_words() {
     let made = a.ok(&["backup", "create", stick.to_str().unwrap()]);
     let file = made["file"].as_str().unwrap().to_owned();
     let bytes = std::fs::read(&file).unwrap();
-    for secret in ["River", "word", "Ana"] {
+    for secret in ["River", "word1", "field"] {
         assert!(memchr::memmem::find(&bytes, secret.as_bytes()).is_none(), "`{secret}` is in the open");
     }
     a.ok(&["add", "--at", "1,1", "--note", "after the backup"]);
@@ -268,7 +268,8 @@ fn a_lost_machine_comes_back_from_a_backup_and_the_recovery_words() {
     let (code, refused) = again.json(&["backup", "restore", &file]);
     assert_eq!((code, refused["error"]["hint"].to_string().contains("--recovery-file")), (5, true), "{refused}");
     let paper = root.path().join("words.txt");
-    std::fs::write(&paper, format!("{words}\n")).unwrap();
+    // As people write them down.
+    std::fs::write(&paper, format!("\u{feff}{}\r\n", words.to_uppercase().replace(' ', "\r\n"))).unwrap();
     let restore = ["backup", "restore", &file, "--recovery-file", paper.to_str().unwrap()];
     let told = again.ok(&[&restore[..], &["--dry-run"]].concat());
     assert_eq!((&told["observations"], &told["replaces"]), (&json!(3_000), &json!(false)));
@@ -313,6 +314,14 @@ fn a_restore_puts_aside_what_is_there_and_says_what_is_missing() {
     assert!(a.ok(&["backup", "create", root.path().to_str().unwrap()])["file"].is_string(), "a service makes backups");
     drop(service);
     let whole = std::fs::read(&file).unwrap();
+    // Nothing but a backup is replaced, and none lies in the home it is of.
+    let table = root.path().join("table.csv");
+    std::fs::write(&table, "a,b\n1,2\n").unwrap();
+    assert_eq!(a.json(&["backup", "create", table.to_str().unwrap()]).0, 1);
+    assert_eq!(std::fs::read_to_string(&table).unwrap(), "a,b\n1,2\n");
+    assert_eq!(a.json(&["backup", "create", a.home().join("inside").to_str().unwrap()]).0, 1);
+    a.ok(&["backup", "create", file.to_str().unwrap()]);
+    std::fs::write(&file, &whole).unwrap();
     for cut in [whole.len() - 1, whole.len() / 2, 20, 3, 0] {
         std::fs::write(&file, &whole[..cut]).unwrap();
         let (code, said) = a.json(&["backup", "restore", file.to_str().unwrap()]);
@@ -350,14 +359,47 @@ fn copies_are_made_before_imports_and_old_ones_are_thinned() {
     // Of one device in a folder so many are kept, and nothing else is touched.
     let share = root.path().join("share");
     std::fs::create_dir(&share).unwrap();
-    for stamp in ["20200101000000000", "20210101000000000", "20220101000000000"] {
-        std::fs::write(share.join(format!("River-Ana-{stamp}.cairn-backup")), "old").unwrap();
-        std::fs::write(share.join(format!("River-Ana-2-{stamp}.cairn-backup")), "another device's").unwrap();
+    let made = a.ok(&["backup", "create", share.to_str().unwrap()])["file"].as_str().unwrap().to_owned();
+    let series = made[..made.len() - "20260101000000000.cairn-backup".len()].to_owned();
+    std::fs::remove_file(&made).unwrap();
+    for stamp in ["20200101000000000", "20210101000000000", "29990101000000000"] {
+        std::fs::write(format!("{series}{stamp}.cairn-backup"), "old").unwrap();
+        std::fs::write(format!("{series}2-{stamp}.cairn-backup"), "another device's").unwrap();
     }
     assert_eq!(a.ok(&["backup", "create", share.to_str().unwrap(), "--keep", "2"])["removed"], 2);
     let left = std::fs::read_dir(&share).unwrap().count();
-    assert_eq!(left, 3 + 2, "three of the other device, two of this one");
+    assert_eq!(left, 3 + 2, "three of the other device, two of this one, and the new one whatever the clock said before");
     assert_eq!(a.json(&["backup", "create", share.to_str().unwrap(), "--keep", "0"]).0, 1);
+}
+
+/// The store itself is torn, and gone: that is when people restore.
+#[test]
+fn a_store_that_does_not_open_is_put_aside_for_a_copy() {
+    let root = folder();
+    let a = Device::new(root.path(), "a");
+    a.ok(&["new", "River", "--name", "Ana"]);
+    a.ok(&["add", "--at", "1,1"]);
+    a.ok(&["backup", "create"]);
+    let store = std::fs::read_dir(a.home().join("projects")).unwrap().next().unwrap().unwrap().path().join("store.redb");
+    let name = a.ok(&["backup", "list"])["backups"][0]["name"].as_str().unwrap().to_owned();
+    for torn in [Some(&b"redb?"[..]), Some(b""), None] {
+        match torn {
+            Some(bytes) => std::fs::write(&store, bytes).unwrap(),
+            None => std::fs::remove_file(&store).unwrap(),
+        }
+        assert_ne!(a.json(&["list"]).0, 0);
+        assert_eq!(a.ok(&["backup", "list"])["backups"].as_array().unwrap().len(), 1, "no store is needed to list");
+        let (code, done) = a.json(&["backup", "restore", &name]);
+        assert_eq!((code, &done["data"]["observations"]), (0, &json!(1)), "{done}");
+        assert!(done["warnings"].to_string().contains("does not open"), "{done}");
+        assert_eq!(a.ok(&["list"])["count"], 1);
+    }
+    a.ok(&["add", "--at", "2,2", "--note", "never synced"]);
+    let aside = a.ok(&["backup", "restore", &name])["put_aside"].as_str().unwrap().to_owned();
+    assert_eq!(a.ok(&["list"])["count"], 1);
+    assert_eq!(a.ok(&["backup", "restore", &aside])["observations"], 2, "what was put aside comes back");
+    assert_eq!(a.json(&["--project", "Other", "backup", "restore", &aside]).0, 1);
+    assert_eq!(a.json(&["restore", "--from", "99"]).0, 1);
 }
 
 /// Another program listens to a service: first who is there, then what changes, whoever caused it.

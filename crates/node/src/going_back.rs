@@ -101,6 +101,9 @@ pub(crate) fn revert(node: &Node, request: &RevertRequest) -> Answered {
 pub(crate) fn restore_from(node: &Node, sync: &str) -> Answered {
     let number = sync_number(sync)?;
     let mut store = node.store();
+    if !store.syncs(0)?.iter().any(|s| s.number == number) {
+        return Err(NodeError::NotFound { what: format!("sync `{sync}` (`cairn undo` lists them)") });
+    }
     let mut ids = Vec::new();
     for (id, effect) in store.sync_effects(number)? {
         let gone = effect == SyncEffect::Deleted && store.observation(&id)?.is_some_and(|o| o.seen.deleted);

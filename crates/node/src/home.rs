@@ -420,6 +420,8 @@ pub struct Node {
     pub(crate) heard: tokio::sync::broadcast::Sender<Heard>,
     /// Held during a visit to a mailbox.
     pub(crate) carrying: Mutex<()>,
+    /// Held while copies are made.
+    pub(crate) backing_up: Mutex<()>,
     /// Held during a visit to a relay.
     pub(crate) relaying: Mutex<BTreeMap<RelayUrl, Arc<Mutex<()>>>>,
     /// How the internet is reached.
@@ -468,6 +470,7 @@ impl Node {
             turned_away,
             heard,
             carrying: Mutex::new(()),
+            backing_up: Mutex::new(()),
             relaying: Mutex::default(),
             network: home.network.clone(),
             home_folder: home.path.clone(),

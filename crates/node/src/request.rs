@@ -130,33 +130,21 @@ pub enum Request {
     Bundle(BundleRequest),
 }
 
-/// `backup`; restoring one is a matter of the home (see [`crate::Home::restore_backup`]).
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "what", rename_all = "kebab-case")]
-pub enum BackupRequest {
-    /// Make one.
-    Create {
-        /// A file or a folder, absolute; a plain copy beside the store if absent.
-        to: Option<String>,
-        /// Sealed for this passphrase too.
-        passphrase: Option<String>,
-        /// So many of a folder are kept; 5 if absent.
-        keep: Option<u32>,
-    },
-    /// Copies beside the store, and backups in a folder.
-    List {
-        /// The folder, absolute.
-        at: Option<String>,
-    },
+/// `backup create`; listing and restoring are a matter of the home (see [`crate::Home::restore_backup`]).
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BackupRequest {
+    /// A file or a folder, absolute; a plain copy beside the store if absent.
+    pub to: Option<String>,
+    /// Sealed for this passphrase too.
+    pub passphrase: Option<String>,
+    /// So many of a folder are kept; 5 if absent.
+    pub keep: Option<u32>,
 }
 
 impl std::fmt::Debug for BackupRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Without the passphrase.
-        match self {
-            Self::Create { to, keep, .. } => f.debug_struct("Create").field("to", to).field("keep", keep).finish_non_exhaustive(),
-            Self::List { at } => f.debug_struct("List").field("at", at).finish(),
-        }
+        f.debug_struct("BackupRequest").field("to", &self.to).field("keep", &self.keep).finish_non_exhaustive()
     }
 }
 

@@ -236,10 +236,14 @@ async fn accept_links(node: &Arc<Node>, endpoint: &Arc<Endpoint>) {
 /// Remembers a link that brought something as a sync. One that brought nothing leaves no trace.
 fn note_link(node: &Node, number: Option<u32>, report: &LinkReport) {
     let (Some(number), Some(device)) = (number, report.device) else { return };
+    let mut store = node.store();
+    if report.synced {
+        // Only a device that may be wiped asks for it; it is said again at the next link.
+        store.note_told().ok();
+    }
     if report.stats.held == 0 {
         return;
     }
-    let mut store = node.store();
     let name = store.device_name(&device);
     let of = &report.stats;
     let synced = Heard::Synced { with: name.clone(), sync: number.to_string(), new: of.new, changed: of.changed, deleted: of.deleted };

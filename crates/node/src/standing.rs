@@ -51,6 +51,10 @@ pub(crate) fn safe_to_wipe(node: &Node, copies: Option<u32>) -> Result<Reply, No
     if of_others > 0 {
         reasons.push(format!("{of_others} changes by others are here, and no other device has confirmed them"));
     }
+    if store.has_untold_operations()? {
+        reasons
+            .push("what this device said of who belongs (an invitation, a removal, a role) may be known to nobody else: sync first".into());
+    }
     let safe = reasons.is_empty();
     let data = json!({
         "safe": safe, "copies": wanted, "holding": holding, "open": open, "unsynced": coverage.unsynced, "only_here": coverage.only_here,

@@ -95,13 +95,18 @@ impl<'a> Run<'a> {
         for key in self.batches {
             let (chain, seq) = ((*key >> 40) as u32, *key & 0xff_ffff_ffff);
             let mut docs: Vec<DocId> = Vec::new();
-            for (of, change) in changes_in(t, mem, chain, seq)? {
+            // What cannot be read any more cannot be shown either: the rest of the sync goes on without it.
+            let Some(changes) = readable(changes_in(t, mem, chain, seq))? else { continue };
+            let apart = t.pending.get(*key)?.is_some();
+            for (of, change) in changes {
                 let Some((DocKind::Observation, doc)) = of else { continue };
                 let known = t.doc_ids.get(&crate::docs::doc_key(DocKind::Observation, &doc))?.is_some();
-                match known {
-                    true if docs.last() != Some(&doc) => docs.push(doc),
-                    true => {}
-                    false => self.note(t, mem, &doc, &change.hash)?,
+                // A batch that does not count yet may count later.
+                if !known || (apart && !take(t, mem, DocKind::Observation, &doc)?.row.knows(&change.hash)) {
+                    self.note(t, mem, &doc, &change.hash)?;
+                }
+                if known && docs.last() != Some(&doc) {
+                    docs.push(doc);
                 }
             }
             docs.sort_unstable();
@@ -120,7 +125,9 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let before = (taken.was_shown() == Some(true), taken.row.state.heads().to_vec());
-        act(self, t, mem, &mut taken.row)?;
+        if readable(act(self, t, mem, &mut taken.row))?.is_none() {
+            return Ok(());
+        }
         let after = !taken.row.state.is_empty() && !Observation::read(&taken.row.state).deleted;
         match (before.0, after) {
             (true, false) => self.done.hidden += 1,
@@ -153,7 +160,10 @@ impl<'a> Run<'a> {
         let mut hidden: BTreeSet<ChangeHash> = refs(row).filter(brought).map(|at| at.hash).collect();
         let nothing_else = row.applied.iter().all(|at| hidden.contains(&at.hash));
         if nothing_else {
-            let mut waiting: Vec<ChangeRef> = refs(row).copied().collect();
+            let mut waiting = Vec::new();
+            for at in refs(row) {
+                waiting.extend(counts(t, mem, at)?.then_some(*at));
+            }
             waiting.sort_by_key(|at| at.hash);
             *row = DocRow { waiting, ..DocRow::new(row.kind, row.id) };
         } else {
@@ -162,7 +172,16 @@ impl<'a> Run<'a> {
             let total = hidden.len();
             keep_needed(&all, &applied, &mut hidden);
             self.done.kept += (total - hidden.len()) as u64;
-            rebuild(row, all, &aside.union(&hidden).copied().collect());
+            let gone: BTreeSet<ChangeHash> = aside.union(&hidden).copied().collect();
+            let mut counting = Vec::with_capacity(all.len());
+            for (at, change) in all {
+                if counts(t, mem, &at)? {
+                    counting.push((at, change));
+                }
+            }
+            rebuild(row, counting, &gone);
+            // Quarantined work stays only as far as what is still shown builds on it.
+            crate::judge::vouch_but(t, mem, row, &gone)?;
         }
         hidden.iter().try_for_each(|hash| self.note(t, mem, &row.id, hash))
     }
@@ -181,6 +200,20 @@ impl<'a> Run<'a> {
         crate::judge::vouch_but(t, mem, row, &aside)?;
         Ok(())
     }
+}
+
+/// `None` for what the disk no longer gives.
+fn readable<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Err(StoreError::Damaged(_)) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// `true` if a change counts by itself: its batch is accepted, or it is open.
+fn counts(t: &Tables<'_>, mem: &Mem, at: &ChangeRef) -> Result<bool, StoreError> {
+    let open = at.feed == mem.own_feed && at.seq > mem.feeds[at.feed as usize].seq;
+    Ok(open || t.pending.get(batch_key(at.feed, at.seq))?.is_none())
 }
 
 fn refs(row: &DocRow) -> impl Iterator<Item = &ChangeRef> {

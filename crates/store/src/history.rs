@@ -79,7 +79,8 @@ impl Store {
                 if out.len() >= enough {
                     break;
                 }
-                let batch = read_batch(&v, &self.mem, n as u32, seq)?;
+                // What the disk no longer gives is told by `check`.
+                let Ok(batch) = read_batch(&v, &self.mem, n as u32, seq) else { continue };
                 let of_unit = unit_word(batch.header.unit.kind);
                 // What does not read is void; `check` tells of it.
                 for (item, change) in batch.changes(&batch.actors(&self.mem.project, &feed.device)).unwrap_or_default() {

@@ -193,7 +193,7 @@ impl Store {
     pub fn sync_effects(&self, sync: u32) -> Result<Vec<(cairn_model::DocId, SyncEffect)>, StoreError> {
         let v = self.view()?;
         let mut out = Vec::new();
-        for row in v.sync_docs.range(u64::from(sync) << 32..u64::from(sync + 1) << 32)? {
+        for row in v.sync_docs.range(u64::from(sync) << 32..(u64::from(sync) + 1) << 32)? {
             let (key, effect) = row?;
             let bytes = v.docs.get(key.value() as u32)?.ok_or(StoreError::Damaged("document"))?;
             let doc: crate::docs::DocRow = from_bytes(bytes.value(), "document")?;
@@ -208,7 +208,9 @@ impl Store {
         let v = self.view()?;
         let last = v.sync_docs.last()?.map_or(0, |(k, _)| (k.value() >> 32) as u32);
         let noted = v.meta.get("syncs")?.map_or(0, |b| b.value().try_into().map_or(0, u32::from_le_bytes));
-        let known = last.max(noted);
+        // Written with the batches: also of a sync that was cut off before anything was noted.
+        let held = v.moments.last()?.map_or(0, |(n, _)| n.value());
+        let known = last.max(noted).max(held);
         let given = |n: u32| Some(n.max(known) + 1);
         let before = self.last_sync.fetch_update(Ordering::Relaxed, Ordering::Relaxed, given).unwrap_or(known);
         Ok(before.max(known) + 1)
@@ -216,11 +218,15 @@ impl Store {
 
     /// Remembers that a sync took place, even one that changed nothing.
     pub fn note_sync(&mut self, sync: u32, with: &[String], now_ms: i64) -> Result<(), StoreError> {
+        let met = !with.is_empty();
         let note = to_bytes(&crate::aside::SyncNote { at_ms: now_ms, with: with.to_vec() });
         self.write(|t, mem, _| {
             let noted = t.meta.get("syncs")?.map_or(0, |b| b.value().try_into().map_or(0, u32::from_le_bytes));
             t.meta.insert("syncs", &noted.max(sync).to_le_bytes()[..])?;
             t.syncs.insert(sync, &note[..])?;
+            if met {
+                t.meta.insert("control told", &crate::receipts::control_name(mem)[..])?;
+            }
             crate::moments::remember(t, mem, sync)
         })
     }

@@ -110,7 +110,7 @@ impl Store {
         for (receipt, bytes) in found.into_iter().filter(|(r, _)| r.device != self.mem.device) {
             let newer = match kept.get(&receipt.device) {
                 Some(known) if known.incarnation == receipt.incarnation => known.counter < receipt.counter,
-                Some(known) => live || !self.is_before(&receipt, known),
+                Some(known) => live || self.replaces(&receipt, known),
                 None => true,
             };
             if newer {
@@ -127,6 +127,17 @@ impl Store {
             }
             Ok(())
         })
+    }
+
+    /// Of two incarnations the later one counts: it knows the other's feed, and not the other way round. A device that never wrote has
+    /// no feed to tell by: then the one that claims less counts, whoever hands it on.
+    fn replaces(&self, receipt: &Receipt, known: &Receipt) -> bool {
+        let claims = |r: &Receipt| r.frontier.iter().map(|tip| u128::from(tip.seq)).sum::<u128>();
+        match (self.is_before(known, receipt), self.is_before(receipt, known)) {
+            (true, _) => true,
+            (false, true) => false,
+            (false, false) => claims(receipt) < claims(known),
+        }
     }
 
     /// `true` if a receipt is of an incarnation before that of `known`: that one knows its feed, and not the other way round.
@@ -223,18 +234,36 @@ impl Store {
         let mut furthest: BTreeMap<FeedId, u64> = BTreeMap::new();
         for tip in self.receipts()?.into_iter().filter(|r| self.is_member(&r.device)).flat_map(|r| r.frontier) {
             let mut held = 0;
-            for (n, feed) in self.mem.feeds.iter().enumerate().filter(|(_, f)| f.id == tip.feed) {
-                let here = (feed.base..=feed.seq).contains(&tip.seq) && v.hash_at(n as u32, tip.seq)? == Some(tip.hash.0);
-                held = held.max(if here { tip.seq } else { feed.seq.min(tip.seq) });
+            for (n, feed) in self.mem.feeds.iter().enumerate() {
+                // A branch has a name of its own, and its batches are here under the feed's: the hash tells.
+                if (feed.base..=feed.seq).contains(&tip.seq) && v.hash_at(n as u32, tip.seq)? == Some(tip.hash.0) {
+                    held = tip.seq;
+                } else if feed.id == tip.feed {
+                    held = held.max(feed.seq.min(tip.seq));
+                }
             }
-            // A branch has a name of its own: its batches are here under the feed's.
-            let branch = self.mem.feeds.iter().any(|f| f.tip == tip.hash.0);
-            if !branch && tip.seq > held {
-                let missing = furthest.entry(tip.feed).or_default();
-                *missing = (*missing).max(tip.seq - held);
-            }
+            let missing = furthest.entry(tip.feed).or_default();
+            *missing = (*missing).max(tip.seq.saturating_sub(held));
         }
-        Ok(furthest.values().sum())
+        Ok(furthest.values().fold(0, |sum, n| sum.saturating_add(*n)))
+    }
+
+    /// Remembers that somebody was met who has all of the control log as it is here.
+    pub fn note_told(&mut self) -> Result<(), StoreError> {
+        if !self.has_untold_operations()? {
+            return Ok(());
+        }
+        self.write(|t, mem, _| {
+            t.meta.insert("control told", &control_name(mem)[..])?;
+            Ok(())
+        })
+    }
+
+    /// `true` if this device said who belongs since it last met anybody: nobody else may know of it.
+    pub fn has_untold_operations(&self) -> Result<bool, StoreError> {
+        let own = self.mem.control.ops().any(|op| op.issuer == self.mem.device);
+        let told = self.view()?.meta.get("control told")?.map(|b| b.value().to_vec());
+        Ok(own && self.mem.membership.members.len() > 1 && told.as_deref() != Some(&control_name(&self.mem)[..]))
     }
 
     /// Remembers where a device was met.
@@ -296,6 +325,13 @@ impl Store {
         }
         Ok(out)
     }
+}
+
+/// Names what the control log says.
+pub(crate) fn control_name(mem: &crate::mem::Mem) -> [u8; 32] {
+    let mut heads = mem.membership.heads.clone();
+    heads.sort_unstable();
+    *blake3::hash(&heads.iter().flat_map(|h| h.0).collect::<Vec<u8>>()).as_bytes()
 }
 
 fn verified_key(device: &DeviceId) -> String {

@@ -46,6 +46,10 @@ impl Store {
             open_changes(t, mem, &mut out.changes)?;
             Ok(out)
         })?;
+        if !out.lost.is_empty() {
+            // What was lost may have been this device's own, and sent: its numbers must not be used again.
+            self.mem.nonce = self.entropy.bytes();
+        }
         self.reload_configuration()?;
         Ok(out)
     }

@@ -5,10 +5,10 @@ mod restore;
 
 use crate::home::now_ms;
 use crate::request::{BackupRequest, Reply};
-use crate::{Node, NodeError};
+use crate::{Home, Node, NodeError};
 use cairn_model::{Instant, hex};
 use cairn_store::{Entropy, OsEntropy, StoreFiles};
-use cairn_trust::{BackupSeal, BackupSecret};
+use cairn_trust::{BACKUP_MAGIC, BackupSeal, BackupSecret, DeviceKeys};
 use file::{About, Opening, Sealing};
 use serde_json::{Value, json};
 use std::fs;
@@ -33,10 +33,13 @@ const GROWN: f64 = 1.1;
 type Told<'a> = &'a dyn Fn(u64, u64, u64);
 
 pub(crate) fn backup(node: &Node, request: &BackupRequest, told: Told<'_>) -> Result<Reply, NodeError> {
-    match request {
-        BackupRequest::Create { to, passphrase, keep } => create(node, to.as_deref(), passphrase.as_deref(), *keep, told),
-        BackupRequest::List { at } => list(node, at.as_deref().map(Path::new)),
-    }
+    let _alone = alone(node);
+    create(node, request.to.as_deref(), request.passphrase.as_deref(), request.keep, told)
+}
+
+/// One at a time: a service answers several requests at once, and they would write the same files.
+fn alone(node: &Node) -> std::sync::MutexGuard<'_, ()> {
+    node.backing_up.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn stamp(ms: i64) -> String {
@@ -60,17 +63,19 @@ fn create(node: &Node, to: Option<&str>, passphrase: Option<&str>, keep: Option<
         return Err(NodeError::input("--keep 0 would keep nothing: at least 1"));
     }
     let Some(to) = to.map(Path::new) else {
-        let path = copy_beside(node, keep)?;
+        let path = copy_beside(node, keep, true)?;
         return Ok(Reply::new(json!({"file": path.display().to_string(), "sealed": false, "verified": true})));
     };
     // Open changes are cut first, so that the copy holds them as others would.
     node.cut()?;
     let snapshot = node.folder().join(".backup-snapshot");
     let made = snapshot_store(node, &snapshot).and_then(|about| {
-        let series = format!("{}-{}", plain(&about.name), plain(&about.device_name));
+        // Names of devices are not unique: their ids are.
+        let series = format!("{}-{}-{}", plain(&about.name), plain(&about.device_name), &about.device[..8]);
         let path = if to.is_dir() { to.join(format!("{series}-{}.{ENDING}", stamp(about.made_ms))) } else { to.to_owned() };
+        may_write(node, &path)?;
         seal_to(node, &snapshot, &path, &about, passphrase, told)?;
-        let removed = if to.is_dir() { thin(to, &format!("{series}-"), ENDING, keep)? } else { 0 };
+        let removed = if to.is_dir() { thin(to, &format!("{series}-"), ENDING, keep, &path)? } else { 0 };
         Ok((about, path, removed))
     });
     // It is a copy: what cannot be removed now is replaced the next time.
@@ -83,11 +88,34 @@ fn create(node: &Node, to: Option<&str>, passphrase: Option<&str>, keep: Option<
     })))
 }
 
+/// A backup replaces nothing but a backup, and does not lie in the home it is of: both would be lost together.
+fn may_write(node: &Node, path: &Path) -> Result<(), NodeError> {
+    use std::io::Read;
+    let home = node.home_folder.canonicalize().ok();
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).canonicalize().ok();
+    if folder.zip(home).is_some_and(|(folder, home)| folder.starts_with(home)) {
+        return Err(NodeError::refused(
+            format!("{}: it lies in the home that it would be a backup of", path.display()),
+            "choose another place, best on another disk; without a target a copy is made beside the store",
+        ));
+    }
+    let mut head = [0; 8];
+    let there = path.exists();
+    let is_backup = there && fs::File::open(path).and_then(|mut f| f.read_exact(&mut head)).is_ok() && head == *BACKUP_MAGIC;
+    match there && !is_backup {
+        true => Err(NodeError::refused(format!("{}: there is a file that is no backup", path.display()), "choose another name")),
+        false => Ok(()),
+    }
+}
+
 /// Copies the store while nothing is written, and says what it is.
 fn snapshot_store(node: &Node, to: &Path) -> Result<About, NodeError> {
     let store = node.store();
     let from = StoreFiles::new(node.folder()).store();
     let bytes = fs::copy(&from, to).map_err(|e| NodeError::file(to, e))?;
+    if bytes != fs::metadata(&from).map_err(|e| NodeError::file(&from, e))?.len() {
+        return Err(NodeError::file(to, "the copy is not whole"));
+    }
     Ok(About {
         project: store.project().to_string(),
         name: store.genesis()?.name.clone(),
@@ -143,11 +171,13 @@ fn verify(path: &Path, secret: &BackupSecret<'_>, about: &About, hash: blake3::H
 
 /// A copy before something that rewrites much.
 pub(crate) fn copy_first(node: &Node) -> Result<PathBuf, NodeError> {
-    copy_beside(node, KEEP)
+    let _alone = alone(node);
+    // Copies of a store that may be damaged must not drive out those of one that was not.
+    copy_beside(node, usize::MAX, true)
 }
 
 /// A plain copy beside the store.
-fn copy_beside(node: &Node, keep: usize) -> Result<PathBuf, NodeError> {
+fn copy_beside(node: &Node, keep: usize, durable: bool) -> Result<PathBuf, NodeError> {
     node.cut()?;
     let folder = beside(node);
     fs::create_dir_all(&folder).map_err(|e| NodeError::file(&folder, e))?;
@@ -161,12 +191,13 @@ fn copy_beside(node: &Node, keep: usize) -> Result<PathBuf, NodeError> {
         let got = fs::copy(&from, &making).map_err(fault);
         drop(store);
         got.and_then(|got| if got == wanted { Ok(()) } else { Err(fault(std::io::Error::other("the copy is not whole"))) })
+            .and_then(|()| if durable { fs::File::open(&making).and_then(|f| f.sync_all()).map_err(fault) } else { Ok(()) })
     };
     if let Err(e) = copied.and_then(|()| fs::rename(&making, &path).map_err(fault)) {
         fs::remove_file(&making).ok();
         return Err(e);
     }
-    thin(&folder, "", "store", keep)?;
+    thin(&folder, "", "store", keep, &path)?;
     Ok(path)
 }
 
@@ -193,9 +224,11 @@ fn series(folder: &Path, begins: &str, ends: &str) -> Result<Vec<PathBuf>, NodeE
 }
 
 /// Removes all but the newest of a series; gives how many.
-fn thin(folder: &Path, begins: &str, ends: &str, keep: usize) -> Result<u64, NodeError> {
+fn thin(folder: &Path, begins: &str, ends: &str, keep: usize, made: &Path) -> Result<u64, NodeError> {
     let mut removed = 0;
-    for old in series(folder, begins, ends)?.into_iter().skip(keep) {
+    // By their stamps: a clock that was ahead makes files of the future, and the one just made is kept whatever it says.
+    let others = series(folder, begins, ends)?.into_iter().filter(|path| path != made);
+    for old in others.skip(keep.saturating_sub(1)) {
         fs::remove_file(&old).map_err(|e| NodeError::file(&old, e))?;
         removed += 1;
     }
@@ -205,9 +238,10 @@ fn thin(folder: &Path, begins: &str, ends: &str, keep: usize) -> Result<u64, Nod
 /// Before an import and before a sync: a copy beside the store, once a day or when there is a tenth more. Where it fails (a full disk)
 /// the work goes on, and people are told; the older copies stay.
 pub(crate) fn before_changes(node: &Node) -> Option<String> {
+    let _alone = alone(node);
     match due(node) {
         Ok(false) => None,
-        Ok(true) => copy_beside(node, KEEP).err().map(|e| format!("no backup copy could be made before this: {e}")),
+        Ok(true) => copy_beside(node, KEEP, false).err().map(|e| format!("no backup copy could be made before this: {e}")),
         Err(e) => Some(format!("the backup copies could not be looked at: {e}")),
     }
 }
@@ -225,30 +259,46 @@ fn due(node: &Node) -> Result<bool, NodeError> {
     Ok(age.is_none_or(|age| age > DAILY) || now as f64 > there.len() as f64 * GROWN)
 }
 
-fn list(node: &Node, at: Option<&Path>) -> Result<Reply, NodeError> {
-    let keys = node.store().keys().clone();
+impl Home {
+    /// `backup list`: copies beside the store of a project, or the backups in a folder. No store is opened: it may be broken.
+    ///
+    /// # Errors
+    /// No such project or folder.
+    pub fn list_backups(&self, project: Option<&str>, at: Option<&Path>) -> Result<Reply, NodeError> {
+        match at {
+            Some(folder) => sealed_in(folder, if self.key_place().is_some() { self.keys().ok() } else { None }.as_ref()),
+            None => copies_in(&self.project(project)?.join("backups")),
+        }
+    }
+}
+
+fn copies_in(folder: &Path) -> Result<Reply, NodeError> {
     let mut rows: Vec<Value> = Vec::new();
-    for path in series(&beside(node), "", "store")? {
+    for path in series(folder, "", "store")? {
         let there = fs::metadata(&path).map_err(|e| NodeError::file(&path, e))?;
         let name = path.file_stem().map(|n| n.to_string_lossy().into_owned());
         rows.push(
             json!({"name": name, "file": path.display().to_string(), "time": time_of(&there), "bytes": there.len(), "sealed": false}),
         );
     }
+    Ok(Reply::new(json!({"backups": rows})))
+}
+
+/// What a device's key does not open is listed by its name and size.
+fn sealed_in(folder: &Path, keys: Option<&DeviceKeys>) -> Result<Reply, NodeError> {
     let mut sealed: Vec<PathBuf> = Vec::new();
-    if let Some(folder) = at {
-        for entry in fs::read_dir(folder).map_err(|e| NodeError::file(folder, e))? {
-            let path = entry.map_err(|e| NodeError::file(folder, e))?.path();
-            sealed.extend(path.extension().is_some_and(|e| e == ENDING).then_some(path));
-        }
+    for entry in fs::read_dir(folder).map_err(|e| NodeError::file(folder, e))? {
+        let path = entry.map_err(|e| NodeError::file(folder, e))?.path();
+        sealed.extend(path.extension().is_some_and(|e| e == ENDING).then_some(path));
     }
     sealed.sort();
+    let mut rows: Vec<Value> = Vec::new();
     for path in sealed {
         let there = fs::metadata(&path).map_err(|e| NodeError::file(&path, e))?;
-        let about = restore::look(&path, &BackupSecret::Device(&keys));
-        let (about, fault) = match about {
-            Ok(about) => (Some(about), None),
-            Err(e) => (None, Some(e.to_string())),
+        let (about, fault) = match keys.map(|keys| restore::look(&path, &BackupSecret::Device(keys))) {
+            Some(Ok(about)) => (Some(about), None),
+            Some(Err(e)) => (None, Some(e.to_string())),
+            None => (None, Some("opens with the recovery words or its passphrase".to_owned())),
         };
         rows.push(json!({
             "file": path.display().to_string(), "time": about.as_ref().and_then(|a| Instant::from_unix_ms(a.made_ms)).map(|i| i.to_rfc3339()),

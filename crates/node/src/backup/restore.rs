@@ -71,13 +71,24 @@ impl Home {
         let observations = taken.store.count()?;
         let folder = self.folder_of(&project);
         let there = folder.join("name").exists();
-        let missing = if there { missing(self, &project.to_string()[..16], &taken.store)? } else { 0 };
+        if let Some(meant) = choice.project.as_deref().filter(|p| **p != *taken.name && !project.to_string().starts_with(*p)) {
+            return Err(NodeError::refused(
+                format!("the backup is of project `{}`, not of `{meant}`", taken.name),
+                "leave `--project` away, or name another backup",
+            ));
+        }
+        let (missing, broken) = if there { missing(self, &project.to_string()[..16], &taken.store)? } else { (Some(0), None) };
         let mut data = json!({
             "project": project.to_string(), "name": taken.name, "device": taken.keys.device().to_string(), "observations": observations,
             "digest": digest, "replaces": there, "missing_batches": missing, "dry_run": choice.dry_run, "put_aside": null,
         });
         let mut reply = Reply::default();
-        if missing > 0 {
+        if let Some(broken) = broken {
+            reply.warnings.push(format!(
+                "what is here does not open ({broken}), so it cannot be told what the backup lacks; it is put aside as it is"
+            ));
+        }
+        if let Some(missing) = missing.filter(|n| *n > 0) {
             let when = if choice.dry_run { "would be" } else { "are" };
             reply.warnings.push(format!(
                 "{missing} batches that are here now {when} missing from the backup; a sync with another device brings back what it holds"
@@ -104,7 +115,7 @@ impl Home {
         let fault = |e: std::io::Error| NodeError::file(&projects, e);
         let folder = tempfile::Builder::new().prefix(".restore-").tempdir_in(&projects).map_err(fault)?;
         let files = StoreFiles::new(folder.path());
-        let (keys, name) = match self.copy_beside(choice)? {
+        let (keys, name) = match self.plain_copy(choice)? {
             Some(copy) => {
                 fs::copy(&copy, files.store()).map_err(|e| NodeError::file(&copy, e))?;
                 (self.keys()?, None)
@@ -124,8 +135,11 @@ impl Home {
         Ok(Taken { folder, store, keys, name })
     }
 
-    /// The path of a copy that lies beside the store, if the name is one's.
-    fn copy_beside(&self, choice: &RestoreChoice) -> Result<Option<PathBuf>, NodeError> {
+    /// The path of a plain copy of a store: by its name beside the store, or any that is given.
+    fn plain_copy(&self, choice: &RestoreChoice) -> Result<Option<PathBuf>, NodeError> {
+        if is_store(Path::new(&choice.from)) {
+            return Ok(Some(PathBuf::from(&choice.from)));
+        }
         let is_name = choice.from.len() == super::STAMP && choice.from.bytes().all(|b| b.is_ascii_digit());
         if !is_name || Path::new(&choice.from).exists() {
             return Ok(None);
@@ -140,7 +154,7 @@ impl Home {
     fn unseal(&self, choice: &RestoreChoice, own: Option<&DeviceKeys>, to: &Path) -> Result<(DeviceKeys, Option<String>), NodeError> {
         let path = Path::new(&choice.from);
         let words = match &choice.recovery {
-            Some(phrase) => Some(RecoveryWords::parse(phrase.trim()).ok_or_else(|| NodeError::input("these are not 24 recovery words"))?),
+            Some(phrase) => Some(words_of(phrase)?),
             None => None,
         };
         let secret = match (&words, &choice.passphrase, own) {
@@ -168,16 +182,42 @@ impl Home {
     }
 }
 
-/// Batches that are here and not in the backup.
-fn missing(home: &Home, project: &str, backup: &Store) -> Result<u64, NodeError> {
-    let node = Node::open(home, Some(project))?;
+/// `true` for a store's file that is not sealed.
+fn is_store(path: &Path) -> bool {
+    use std::io::Read;
+    let mut head = [0; 4];
+    fs::File::open(path).and_then(|mut f| f.read_exact(&mut head)).is_ok() && head == *b"redb"
+}
+
+/// 24 words however they are written down: on lines, in capitals, with a mark before them.
+fn words_of(phrase: &str) -> Result<RecoveryWords, NodeError> {
+    let plain = phrase.trim_start_matches('\u{feff}').to_lowercase();
+    let words: Vec<&str> = plain.split_whitespace().collect();
+    RecoveryWords::parse(&words.join(" ")).ok_or_else(|| {
+        let why = if words.len() == 24 {
+            "one of them is misspelt, or they are not in their order".to_owned()
+        } else {
+            format!("there are {}", words.len())
+        };
+        NodeError::input(format!("these are not the 24 recovery words: {why}"))
+    })
+}
+
+/// Batches that are here and not in the backup; `None`, with the reason, where what is here does not open.
+fn missing(home: &Home, project: &str, backup: &Store) -> Result<(Option<u64>, Option<String>), NodeError> {
+    let node = match Node::open(home, Some(project)) {
+        Ok(node) => node,
+        Err(e @ NodeError::InUse { .. }) => return Err(e),
+        // A broken store is why people restore.
+        Err(e) => return Ok((None, Some(e.to_string()))),
+    };
     let store = node.store();
     let (runs, diverged) = store.missing_for(&backup.frontier()?)?;
     let mut batches: u64 = runs.iter().map(|(_, _, n)| n).sum();
     for feed in diverged {
         batches += store.missing_after_ladder(&feed, &backup.ladder(&feed)?)?.iter().map(|(_, _, n)| n).sum::<u64>();
     }
-    Ok(batches + u64::from(store.open_changes() > 0))
+    Ok((Some(batches + u64::from(store.open_changes() > 0)), None))
 }
 
 /// The store under its name; gives where the one before went.
@@ -201,6 +241,7 @@ fn put_in_place(taken: Taken, folder: &Path) -> Result<Option<PathBuf>, NodeErro
         return Err(fault(e));
     }
     fs::remove_file(folder.join("incarnation")).ok();
+    fs::remove_file(folder.join("pending")).ok();
     fs::write(folder.join("name"), name).map_err(fault)?;
     fs::File::open(folder).and_then(|f| f.sync_all()).map_err(fault)?;
     Ok(had.then_some(aside))
