@@ -5,7 +5,7 @@ use super::file::{self, About, Opening};
 use crate::request::Reply;
 use crate::{Home, Node, NodeError};
 use cairn_model::{hex, unhex};
-use cairn_store::{OsEntropy, Store, StoreFiles, open_file};
+use cairn_store::{OsEntropy, Store, StoreError, StoreFiles, open_file};
 use cairn_trust::{BackupError, BackupSecret, DeviceKeys, RecoveryWords};
 use serde_json::json;
 use std::fs;
@@ -203,21 +203,24 @@ fn words_of(phrase: &str) -> Result<RecoveryWords, NodeError> {
     })
 }
 
-/// Batches that are here and not in the backup; `None`, with the reason, where what is here does not open.
+/// Batches that are here and not in the backup; `None`, with the reason, where what is here does not open or read.
 fn missing(home: &Home, project: &str, backup: &Store) -> Result<(Option<u64>, Option<String>), NodeError> {
-    let node = match Node::open(home, Some(project)) {
-        Ok(node) => node,
-        Err(e @ NodeError::InUse { .. }) => return Err(e),
+    let counted = Node::open(home, Some(project)).and_then(|node| Ok(lacking(&node.store(), backup)?));
+    match counted {
+        Ok(batches) => Ok((Some(batches), None)),
+        Err(e @ NodeError::InUse { .. }) => Err(e),
         // A broken store is why people restore.
-        Err(e) => return Ok((None, Some(e.to_string()))),
-    };
-    let store = node.store();
-    let (runs, diverged) = store.missing_for(&backup.frontier()?)?;
+        Err(e) => Ok((None, Some(e.to_string()))),
+    }
+}
+
+fn lacking(here: &Store, backup: &Store) -> Result<u64, StoreError> {
+    let (runs, diverged) = here.missing_for(&backup.frontier()?)?;
     let mut batches: u64 = runs.iter().map(|(_, _, n)| n).sum();
     for feed in diverged {
-        batches += store.missing_after_ladder(&feed, &backup.ladder(&feed)?)?.iter().map(|(_, _, n)| n).sum::<u64>();
+        batches += here.missing_after_ladder(&feed, &backup.ladder(&feed)?)?.iter().map(|(_, _, n)| n).sum::<u64>();
     }
-    Ok((Some(batches + u64::from(store.open_changes() > 0)), None))
+    Ok(batches + u64::from(here.open_changes() > 0))
 }
 
 /// The store under its name; gives where the one before went.
