@@ -4,8 +4,7 @@ use crate::history::change_at;
 use crate::home::now_ms;
 use crate::reading::resolve_id;
 use crate::request::{Reply, RevertRequest};
-use crate::{Node, NodeError, show};
-use cairn_model::Edit;
+use crate::{Node, NodeError};
 use cairn_store::{Aside, RevertPlan, RevertWhat, Store, StoreError, SyncEffect};
 use serde_json::json;
 
@@ -100,24 +99,16 @@ pub(crate) fn revert(node: &Node, request: &RevertRequest) -> Answered {
 /// `restore --from SYNC`: brings back, for everybody, what was deleted by what a sync brought.
 pub(crate) fn restore_from(node: &Node, sync: &str) -> Answered {
     let number = sync_number(sync)?;
-    let mut store = node.store();
-    if !store.syncs(0)?.iter().any(|s| s.number == number) {
-        return Err(NodeError::NotFound { what: format!("sync `{sync}` (`cairn undo` lists them)") });
-    }
     let mut ids = Vec::new();
-    for (id, effect) in store.sync_effects(number)? {
-        let gone = effect == SyncEffect::Deleted && store.observation(&id)?.is_some_and(|o| o.seen.deleted);
-        ids.extend(gone.then_some(id));
+    {
+        let store = node.store();
+        if !store.has_sync(number)? {
+            return Err(NodeError::NotFound { what: format!("sync `{sync}` (`cairn undo` lists them)") });
+        }
+        for (id, effect) in store.sync_effects(number)? {
+            let gone = effect == SyncEffect::Deleted && store.observation(&id)?.is_some_and(|o| o.seen.deleted);
+            ids.extend(gone.then(|| id.to_string()));
+        }
     }
-    let edit = || {
-        let mut edit = Edit::new();
-        edit.deleted(false);
-        edit
-    };
-    let changed = store.edit_observations(ids.iter().map(|id| (*id, edit())).collect(), now_ms())?;
-    let mut rows = Vec::new();
-    for id in ids.iter().take(1000) {
-        rows.extend(store.observation(id)?.map(|o| show::observation(&o)));
-    }
-    Ok(Reply::new(json!({"observations": rows, "changed": changed, "sync": sync})))
+    crate::writing::remove(node, &ids, false)
 }

@@ -38,22 +38,22 @@ pub(crate) fn log(node: &Node, id: Option<&str>, limit: usize) -> Answered {
         }
         None => store.recent(limit)?,
     };
-    let syncs: BTreeMap<u32, PastSync> = store.syncs(0)?.into_iter().map(|s| (s.number, s)).collect();
+    let syncs = store.sync_notes()?;
     let times: BTreeMap<ChangeHash, i64> = entries.iter().map(|e| (e.hash, e.time_ms)).collect();
     let rows: Vec<_> = entries.iter().map(|e| entry(&store, e, &syncs, &times)).collect();
     Ok(Reply::new(json!({"entries": rows})))
 }
 
-fn entry(store: &Store, e: &LogEntry, syncs: &BTreeMap<u32, PastSync>, times: &BTreeMap<ChangeHash, i64>) -> Value {
+fn entry(store: &Store, e: &LogEntry, syncs: &BTreeMap<u32, (i64, Vec<String>)>, times: &BTreeMap<ChangeHash, i64>) -> Value {
     let set: Vec<_> = e.set.iter().map(|(k, v)| json!({"key": k, "value": v.as_ref().map(show::value)})).collect();
     let by = e.sync.and_then(|n| syncs.get(&n));
-    let received = by.and_then(|s| s.at_ms);
+    let received = by.map(|(at_ms, _)| *at_ms);
     let mut out = json!({
         "id": e.id.to_string(), "change": hex(&e.hash.0), "version": store.version_of(&e.hash),
         "device": e.device.map(|d| d.to_string()), "name": e.device.map(|d| store.device_name(&d)), "time": time(e.time_ms),
         "set": set, "batch": e.batch.map(|(feed, seq)| json!({"feed": feed.to_string(), "seq": seq})),
         "act": e.unit.map(|u| u.to_string()), "kind": e.kind,
-        "sync": e.sync.map(|n| n.to_string()), "received": received.and_then(time), "with": by.map(|s| &s.with),
+        "sync": e.sync.map(|n| n.to_string()), "received": received.and_then(time), "with": by.map(|(_, with)| with),
         "set_aside": e.set_aside,
     });
     if let Some(doubt) = doubt(e, received, times) {
@@ -131,4 +131,37 @@ pub(crate) fn sync_row(s: &PastSync) -> Value {
         "sync": s.number.to_string(), "time": s.at_ms.and_then(time), "with": s.with, "batches": s.batches,
         "new": s.new, "changed": s.changed, "deleted": s.deleted, "set_aside": s.set_aside,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(n: u8, deps: &[u8], minutes: i64) -> LogEntry {
+        LogEntry {
+            id: DocId([1; 16]),
+            hash: ChangeHash([n; 32]),
+            device: None,
+            time_ms: minutes * 60_000,
+            set: Vec::new(),
+            batch: None,
+            deps: deps.iter().map(|d| ChangeHash([*d; 32])).collect(),
+            unit: None,
+            kind: "edits",
+            sync: Some(1),
+            set_aside: false,
+        }
+    }
+
+    #[test]
+    fn times_that_cannot_be_are_doubted_and_small_differences_are_not() {
+        let parents = BTreeMap::from([(ChangeHash([1; 32]), 100 * 60_000)]);
+        let said = |e: &LogEntry, received: Option<i64>| doubt(e, received.map(|m| m * 60_000), &parents).unwrap_or_default();
+        assert_eq!(said(&change(2, &[1], 101), Some(200)), "");
+        assert_eq!(said(&change(2, &[1], 96), Some(200)), "", "clocks differ by minutes");
+        assert!(said(&change(2, &[1], 94), Some(200)).contains("builds on"));
+        assert!(said(&change(2, &[], 206), Some(200)).contains("here before"));
+        assert_eq!(said(&change(2, &[], 204), Some(200)), "");
+        assert_eq!(said(&change(2, &[7], 1), None), "", "what is not known is not doubted");
+    }
 }

@@ -283,15 +283,31 @@ impl Store {
         self.mem.aside
     }
 
+    /// When each sync that was noted took place, and with whom; without counting what it brought.
+    pub fn sync_notes(&self) -> Result<BTreeMap<u32, (i64, Vec<String>)>, StoreError> {
+        let v = self.view()?;
+        let mut out = BTreeMap::new();
+        for row in v.syncs.iter()? {
+            let (number, note) = row?;
+            let note: SyncNote = from_bytes(note.value(), "sync")?;
+            out.insert(number.value(), (note.at_ms, note.with));
+        }
+        Ok(out)
+    }
+
+    /// `true` if a sync of that number took place here, as far as was noted, or brought a batch.
+    pub fn has_sync(&self, number: u32) -> Result<bool, StoreError> {
+        let v = self.view()?;
+        Ok(v.syncs.get(number)?.is_some() || v.moments.get(number)?.is_some())
+    }
+
     /// Syncs that brought something or were noted, newest first; 0 is no limit.
     pub fn syncs(&self, limit: usize) -> Result<Vec<PastSync>, StoreError> {
         let v = self.view()?;
         let mut out: BTreeMap<u32, PastSync> = BTreeMap::new();
-        for row in v.syncs.iter()? {
-            let (number, note) = row?;
-            let note: SyncNote = from_bytes(note.value(), "sync")?;
-            let sync = out.entry(number.value()).or_default();
-            (sync.at_ms, sync.with) = (Some(note.at_ms), note.with);
+        for (number, (at_ms, with)) in self.sync_notes()? {
+            let sync = out.entry(number).or_default();
+            (sync.at_ms, sync.with) = (Some(at_ms), with);
         }
         for row in v.arrived.iter()? {
             out.entry(row?.1.value()).or_default().batches += 1;

@@ -66,6 +66,7 @@ fn create(node: &Node, to: Option<&str>, passphrase: Option<&str>, keep: Option<
         let path = copy_beside(node, keep, true)?;
         return Ok(Reply::new(json!({"file": path.display().to_string(), "sealed": false, "verified": true})));
     };
+    may_write(node, &if to.is_dir() { to.join(format!(".{ENDING}")) } else { to.to_owned() })?;
     // Open changes are cut first, so that the copy holds them as others would.
     node.cut()?;
     let snapshot = node.folder().join(".backup-snapshot");
@@ -73,7 +74,6 @@ fn create(node: &Node, to: Option<&str>, passphrase: Option<&str>, keep: Option<
         // Names of devices are not unique: their ids are.
         let series = format!("{}-{}-{}", plain(&about.name), plain(&about.device_name), &about.device[..8]);
         let path = if to.is_dir() { to.join(format!("{series}-{}.{ENDING}", stamp(about.made_ms))) } else { to.to_owned() };
-        may_write(node, &path)?;
         seal_to(node, &snapshot, &path, &about, passphrase, told)?;
         let removed = if to.is_dir() { thin(to, &format!("{series}-"), ENDING, keep, &path)? } else { 0 };
         Ok((about, path, removed))
