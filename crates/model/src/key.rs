@@ -1,6 +1,7 @@
 //! Keys of a document. Flat, because two devices may create the same document independently and objects
 //! created under one key would hide each other.
 
+use crate::DocId;
 use std::borrow::Cow;
 
 /// The category every project knows.
@@ -27,6 +28,10 @@ pub enum DocKey {
     Field(String),
     /// `o.<field>.<option>` = true
     Choice(String, String),
+    /// `b.<observation id>` = true: that one and this one look alike and are both meant
+    Both(DocId),
+    /// `purged` = true: its content was taken away; what the history keeps of it is not shown
+    Purged,
     /// A key of a newer version, kept untouched.
     Other(String),
 }
@@ -44,6 +49,8 @@ impl DocKey {
             DocKey::MadeWith => "made-with".into(),
             DocKey::Field(f) => format!("f.{}", escape(f)),
             DocKey::Choice(f, o) => format!("o.{}.{}", escape(f), escape(o)),
+            DocKey::Both(id) => format!("b.{id}"),
+            DocKey::Purged => "purged".into(),
             DocKey::Other(raw) => raw.clone(),
         }
     }
@@ -60,6 +67,8 @@ impl DocKey {
             KeyRef::MadeWith => DocKey::MadeWith,
             KeyRef::Field(f) => DocKey::Field(f.into_owned()),
             KeyRef::Choice(f, o) => DocKey::Choice(f.into_owned(), o.into_owned()),
+            KeyRef::Both(id) => DocKey::Both(id),
+            KeyRef::Purged => DocKey::Purged,
             KeyRef::Other => DocKey::Other(raw.to_owned()),
         }
     }
@@ -90,6 +99,8 @@ pub(crate) enum KeyRef<'a> {
     MadeWith,
     Field(Cow<'a, str>),
     Choice(Cow<'a, str>, Cow<'a, str>),
+    Both(DocId),
+    Purged,
     Other,
 }
 
@@ -104,7 +115,13 @@ impl<'a> KeyRef<'a> {
                 _ => KeyRef::Other,
             };
         }
+        if let Some(id) = raw.strip_prefix("b.") {
+            // Written in one way only: two keys for one pair would never be taken away together.
+            let plain = id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+            return id.parse().ok().filter(|_| plain).map_or(KeyRef::Other, KeyRef::Both);
+        }
         match raw {
+            "purged" => KeyRef::Purged,
             "category" => KeyRef::Category,
             "at" => KeyRef::At,
             "where" => KeyRef::Where,
@@ -172,6 +189,11 @@ mod tests {
             }
         }
         assert_eq!(DocKey::decode("f.a b"), DocKey::Other("f.a b".into()));
+        for key in [DocKey::Both(DocId([0xab; 16])), DocKey::Purged] {
+            assert_eq!(DocKey::decode(&key.encode()), key);
+        }
+        let loud = format!("b.{}", DocId([0xab; 16])).to_uppercase();
+        assert_eq!(DocKey::decode(&loud.replacen('B', "b", 1)), DocKey::Other(loud.replacen('B', "b", 1)));
         assert_eq!(DocKey::decode("x.new"), DocKey::Other("x.new".into()));
     }
 }

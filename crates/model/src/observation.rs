@@ -1,6 +1,6 @@
 //! An observation as people see it, read from a document's state.
 
-use crate::{ConfigurationVersion, Dataset, DocState, Instant, ObservationRef, Place, Shape, Value, ValueRef};
+use crate::{ConfigurationVersion, Dataset, DocId, DocState, Instant, ObservationRef, Place, Shape, Value, ValueRef};
 use std::collections::BTreeMap;
 
 /// What stands in a field.
@@ -33,6 +33,10 @@ pub struct Observation {
     pub dataset: Option<Dataset>,
     /// What it was made with.
     pub made_with: Option<ConfigurationVersion>,
+    /// Others that look like it and are meant as well.
+    pub both: Vec<DocId>,
+    /// Its content was taken away.
+    pub purged: bool,
 }
 
 impl Observation {

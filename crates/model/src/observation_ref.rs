@@ -1,7 +1,7 @@
 //! An observation where it lies: what [`Observation`] shows, borrowed, for walks through a whole project.
 
 use crate::key::KeyRef;
-use crate::{ConfigurationVersion, Dataset, FieldValue, Observation, Place, Shape, UNCATEGORISED, ValueRef};
+use crate::{ConfigurationVersion, Dataset, DocId, FieldValue, Observation, Place, Shape, UNCATEGORISED, ValueRef};
 use std::borrow::Cow;
 
 /// What stands in a field, borrowed.
@@ -50,6 +50,10 @@ pub struct ObservationRef<'a> {
     pub deleted: bool,
     dataset: Option<Cow<'a, str>>,
     made_with: Option<&'a [u8]>,
+    /// Others that look like it and are meant as well.
+    pub both: Vec<DocId>,
+    /// Its content was taken away.
+    pub purged: bool,
 }
 
 impl<'a> ObservationRef<'a> {
@@ -85,7 +89,9 @@ impl<'a> ObservationRef<'a> {
                     self.made_with = Some(heads);
                 }
             }
-            KeyRef::Other => {}
+            KeyRef::Both(id) if value == ValueRef::Bool(true) => self.both.push(id),
+            KeyRef::Purged => self.purged = value == ValueRef::Bool(true),
+            KeyRef::Both(_) | KeyRef::Other => {}
         }
     }
 
@@ -132,6 +138,8 @@ impl<'a> ObservationRef<'a> {
             deleted: self.deleted,
             dataset: self.dataset.as_deref().and_then(Dataset::parse),
             made_with: self.made_with.map(|heads| ConfigurationVersion(heads.to_vec())),
+            both: self.both.clone(),
+            purged: self.purged,
         }
     }
 }
@@ -152,6 +160,8 @@ impl<'a> From<&'a Observation> for ObservationRef<'a> {
             deleted: seen.deleted,
             dataset: seen.dataset.as_ref().map(|d| Cow::Owned(d.encode())),
             made_with: seen.made_with.as_ref().map(|v| v.0.as_slice()),
+            both: seen.both.clone(),
+            purged: seen.purged,
         }
     }
 }

@@ -31,6 +31,15 @@ pub enum PlaceError {
 }
 
 impl Place {
+    /// Metres to another position on a sphere of the earth's mean radius (haversine).
+    pub fn metres_to(&self, other: &Place) -> f64 {
+        const RADIUS: f64 = 6_371_008.8;
+        let (lat, lon) = ((other.lat - self.lat).to_radians(), (other.lon - self.lon).to_radians());
+        let cos = self.lat.to_radians().cos() * other.lat.to_radians().cos();
+        let half = (lat / 2.0).sin().powi(2) + cos * (lon / 2.0).sin().powi(2);
+        2.0 * RADIUS * half.sqrt().min(1.0).asin()
+    }
+
     /// Checks the ranges; `NaN` is refused.
     pub fn new(lat: f64, lon: f64) -> Result<Self, PlaceError> {
         if !(-90.0..=90.0).contains(&lat) {

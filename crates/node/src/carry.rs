@@ -1,16 +1,18 @@
 //! Targets that are mailboxes: bundle files and shared folders, what a visit to one came to, and names for targets.
 
 use crate::NodeError;
+use crate::budget::Budget;
 use crate::desk::Tally;
 use crate::door::device_of;
 use crate::home::{LOCAL, Node, now_ms};
 use crate::mail::{Visit, VisitError, answer_mail, visit};
-use crate::request::{RemoteRequest, Reply, SyncRequest};
+use crate::remotes::ways;
+use crate::request::SyncRequest;
 use cairn_bundle::{BundleFile, Folder};
 use cairn_contract::{Mailbox, MailboxError};
 use cairn_model::{DeviceId, Instant};
 use cairn_relay::RelayUrl;
-use cairn_store::StoreError;
+use cairn_store::{RemoteRule, StoreError};
 use cairn_sync::{ExchangeSetup, Lot, Memory, Outcome, Progress};
 use cairn_trust::mailbox_handle;
 use serde_json::{Value, json};
@@ -166,17 +168,13 @@ impl Node {
     }
 }
 
-/// What a sync with a mailbox was asked for.
-pub(crate) fn setup_of(node: &Node, request: &SyncRequest) -> Result<ExchangeSetup, NodeError> {
+/// What a sync with a mailbox was asked for; a remote's own rule holds where nothing else was said.
+pub(crate) fn setup_of(node: &Node, request: &SyncRequest, rule: &RemoteRule) -> Result<ExchangeSetup, NodeError> {
     let store = node.store();
     let only = request.only.iter().map(|typed| device_of(&store, typed)).collect::<Result<_, _>>()?;
-    Ok(ExchangeSetup {
-        pull: !request.push || request.pull,
-        push: !request.pull || request.push,
-        dry_run: request.dry_run,
-        only: (!request.only.is_empty()).then_some(only),
-        ..ExchangeSetup::default()
-    })
+    let asked = RemoteRule { pull: request.pull, push: request.push, ..RemoteRule::default() };
+    let (pull, push) = ways(if request.pull == request.push { rule } else { &asked });
+    Ok(ExchangeSetup { pull, push, dry_run: request.dry_run, only: (!request.only.is_empty()).then_some(only), ..ExchangeSetup::default() })
 }
 
 /// One mailbox to visit.
@@ -190,6 +188,8 @@ pub(crate) struct Errand<'a> {
     pub unasked: bool,
     /// Somebody does not wait for it: what does not answer at once is tried at the next visit.
     pub quick: bool,
+    /// Bytes that may pass, where the place is on the internet.
+    pub budget: Option<&'a Budget>,
 }
 
 /// Syncs with one mailbox and tells what came of it, as a row of `targets`.
@@ -340,6 +340,7 @@ fn said(e: &MailboxError) -> (&'static str, &'static str) {
             ("locked", "sync with another device of the project, or again later: any member that visits the relay lets this device in")
         }
         MailboxError::Refused(..) => ("failed", "see what the relay says; nothing was lost"),
+        MailboxError::Spent(_) => ("budget", "what is left goes on where it stopped: sync again, with more `--max-bytes`, or tomorrow"),
         MailboxError::Io(..) => ("failed", "look at the medium; sync again: it goes on where it stopped"),
     }
 }
@@ -453,55 +454,13 @@ fn judge(
     Ok(())
 }
 
-fn target_of(store: &cairn_store::Store, name: &str) -> Result<String, NodeError> {
-    let found = store.remotes()?.into_iter().find(|(n, _)| n == name);
-    found.map(|(_, target)| target).ok_or_else(|| NodeError::NotFound { what: format!("remote `{name}`") })
-}
-
-/// Names for targets.
-pub(crate) fn remote(node: &Node, request: &RemoteRequest) -> Result<Reply, NodeError> {
-    let mut store = node.store();
-    match request {
-        RemoteRequest::List => {}
-        RemoteRequest::Add { name, target, folder } => {
-            let taken = name == "lan" || name.is_empty() || name.contains(['/', ':']) || name.ends_with(".cairn");
-            if taken {
-                return Err(NodeError::input(format!("`{name}` cannot be a remote's name: it would be taken for something else")));
-            }
-            if target.contains("://") {
-                RelayUrl::parse(target).map_err(|e| NodeError::input(e.to_string()))?;
-            }
-            let full = Carrier::of(target, folder.as_deref()).map(|p| p.name());
-            if let Some(path) = &full
-                && Carrier::of(path, None) == Some(Carrier::Folder(path.into()))
-            {
-                Folder::open(Path::new(path), mailbox_handle(&store.project()), store.writer_tag()).map_err(|e| from_mailbox(&e))?;
-            }
-            store.set_remote(name, Some(&full.unwrap_or_else(|| target.clone())))?;
-        }
-        RemoteRequest::Remove { name } => {
-            target_of(&store, name)?;
-            store.set_remote(name, None)?;
-        }
-        RemoteRequest::Seen { name } => {
-            let target = target_of(&store, name)?;
-            let url = RelayUrl::parse(&target).map_err(|_| NodeError::input(format!("`{name}` is no relay: only relays raise alarms")))?;
-            crate::relay::forget_alarms(&mut store, &url)?;
-        }
-    }
-    node.remotes_changed.notify_one();
-    node.relays_changed.notify_one();
-    let rows: Vec<Value> = store.remotes()?.into_iter().map(|(name, target)| json!({"name": name, "target": target})).collect();
-    Ok(Reply::new(json!({"remotes": rows})))
-}
-
 /// A mailbox's refusal as an error of the whole command.
 pub(crate) fn from_mailbox(e: &MailboxError) -> NodeError {
     let message = e.to_string();
     match e {
         MailboxError::Missing(place) => NodeError::File { path: place.clone(), message: "it is not there".into() },
         MailboxError::Foreign(_) | MailboxError::Newer(_) => NodeError::Mismatch { message },
-        MailboxError::Full(_) => NodeError::NoSpace { message },
+        MailboxError::Full(_) | MailboxError::Spent(_) => NodeError::NoSpace { message },
         MailboxError::NoMailbox(_) => NodeError::Input { message },
         MailboxError::ReadOnly(path, why) | MailboxError::Io(path, why) => NodeError::File { path: path.clone(), message: why.clone() },
         MailboxError::Busy(path) => NodeError::File { path: path.clone(), message },

@@ -201,7 +201,7 @@ pub(crate) async fn ask_again(home: &Home, folder: &Path, targets: &[String], lo
     let mut reply = match ask(home.network(), &keys, &ticket, &waiting, Duration::from_secs(look_s.unwrap_or(LOOK_S))).await? {
         Came::Waits => {
             home.keep_waiting(&ticket.project, &ticket.tells.project, &waiting)?;
-            return Err(NodeError::not_allowed("a coordinator must approve this device first", crate::serve::APPROVE));
+            return Err(NodeError::not_allowed("a coordinator must approve this device first", crate::client::APPROVE));
         }
         came => entered(home, &keys, &ticket, came)?,
     };
@@ -217,7 +217,7 @@ fn with_first(named: Vec<String>, before: Vec<String>) -> Vec<String> {
 
 fn entered(home: &Home, keys: &DeviceKeys, ticket: &Ticket, came: Came) -> Result<Reply, NodeError> {
     let Came::In { ops, ring, host, at, check } = came else {
-        return Err(NodeError::not_allowed("a coordinator must approve this device first", crate::serve::APPROVE));
+        return Err(NodeError::not_allowed("a coordinator must approve this device first", crate::client::APPROVE));
     };
     let ops: Vec<ControlOp> = ops.iter().filter_map(|bytes| ControlOp::decode(&ticket.project, bytes).ok()).collect();
     let name = ticket.tells.project.clone();
@@ -388,7 +388,7 @@ async fn reachable(typed: &[String], key: [u8; 32], look: Duration) -> Vec<Socke
     let Ok(mut discovery) = Discovery::start(Ipv4Addr::UNSPECIFIED.into()) else { return out };
     let until = Instant::now() + look;
     while let Some(left) = until.checked_duration_since(Instant::now()) {
-        for found in discovery.next(left.min(Duration::from_millis(500))).await {
+        for found in discovery.next(left.min(Duration::from_millis(500))).await.1 {
             if is_announced(&key, &found.nonce, &found.tags) {
                 out.extend(found.addresses.iter().filter(|a| !out.contains(a)).copied().collect::<Vec<_>>());
             }
@@ -475,7 +475,7 @@ fn refused(reason: CloseReason) -> NodeError {
     let remedy = match reason {
         CloseReason::WrongCode => "ask for a new code",
         CloseReason::InvitationEnded => "ask for a new invitation",
-        _ => crate::serve::APPROVE,
+        _ => crate::client::APPROVE,
     };
     NodeError::not_allowed(reason.to_string(), remedy)
 }

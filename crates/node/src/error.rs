@@ -71,6 +71,14 @@ pub enum NodeError {
         /// What differs.
         message: String,
     },
+    /// The command and the service that answers it are of different versions.
+    #[error("{message}")]
+    Versions {
+        /// Which is older.
+        message: String,
+        /// It is the service.
+        service: bool,
+    },
     /// Nobody answered.
     #[error("{target}: nobody reached")]
     Unreached {

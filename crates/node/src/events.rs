@@ -1,16 +1,15 @@
 //! What happens at a running service, told line by line to whoever asked.
 
+use crate::driver::Progress;
 use crate::heard::Heard;
 use crate::home::Node;
-use crate::serve::{Line, write_line};
+use crate::socket::{Line, VOCABULARY, write_line};
 use cairn_model::hex;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::broadcast::error::RecvError;
-
-/// Version of the request vocabulary and of the events: raised when a word changes its meaning, not when words are added.
-pub(crate) const VOCABULARY: u32 = 1;
 
 fn ready(node: &Node) -> Value {
     let store = node.store();
@@ -65,6 +64,30 @@ pub(crate) async fn stream(
         if let Some(event) = event {
             write_line(&mut write, &Line::Event(event)).await?;
         }
+    }
+}
+
+/// How often progress is told at most.
+const TELL: Duration = Duration::from_millis(250);
+
+/// Tells listeners how far a sync with `with` is, now and then; the last number of a sync is in what it brought.
+pub(crate) fn progress_of(node: &Arc<Node>, with: String) -> impl Fn(&Progress) + Send + Sync + use<> {
+    let node = node.clone();
+    let told: Mutex<Option<Instant>> = Mutex::default();
+    move |p| {
+        let planned = p.to_send.saturating_add(p.to_receive);
+        if planned == 0 || node.heard.receiver_count() == 0 {
+            return;
+        }
+        let mut told = told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if told.is_some_and(|at| at.elapsed() < TELL) {
+            return;
+        }
+        *told = Some(Instant::now());
+        let done = p.sent + p.received;
+        let heard = Heard::Progress { with: with.clone(), done, planned, bytes: p.sent_bytes + p.received_bytes };
+        // Nobody may listen any more.
+        node.heard.send(heard).ok();
     }
 }
 

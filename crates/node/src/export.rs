@@ -84,12 +84,15 @@ pub(crate) fn until(text: &str) -> Result<i64, NodeError> {
 }
 
 /// The name under which a file is written before it is whole: beside it, with the same ending.
-fn unfinished(path: &Path) -> PathBuf {
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     path.with_file_name(format!(".cairn-part-{}-{name}", std::process::id()))
 }
 
 pub(crate) fn export(node: &Node, request: &ExportRequest, told: Told<'_>) -> Result<Reply, NodeError> {
+    if request.pairs {
+        return crate::pairs::export_pairs(node, request);
+    }
     let path = Path::new(&request.file);
     let fault = |e: FormatError| NodeError::file(path, e);
     let format = write_format(path, request.write.format.as_deref()).map_err(fault)?;
@@ -123,7 +126,7 @@ pub(crate) fn export(node: &Node, request: &ExportRequest, told: Told<'_>) -> Re
     Ok(reply)
 }
 
-fn about(store: &Store, request: &ExportRequest) -> Result<About, NodeError> {
+pub(crate) fn about(store: &Store, request: &ExportRequest) -> Result<About, NodeError> {
     let configuration = store.configuration();
     let labels = configuration.as_ref().iter().flat_map(|c| &c.fields).map(|f| (f.id.clone(), f.label.clone())).collect();
     let mut remarks = Vec::new();

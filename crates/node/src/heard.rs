@@ -30,6 +30,17 @@ pub enum Heard {
         /// See `new`.
         deleted: i64,
     },
+    /// How far a sync is: told now and then, to programs that listen.
+    Progress {
+        /// A remote's name, or an address.
+        with: String,
+        /// Batches that went and came.
+        done: u64,
+        /// Batches that will, as far as is known; it only grows.
+        planned: u64,
+        /// Bytes.
+        bytes: u64,
+    },
     /// A device asks to enter.
     Asks,
     /// A code was tried and was not the one shown.

@@ -40,8 +40,36 @@ pub(crate) fn log(node: &Node, id: Option<&str>, limit: usize) -> Answered {
     };
     let syncs = store.sync_notes()?;
     let times: BTreeMap<ChangeHash, i64> = entries.iter().map(|e| (e.hash, e.time_ms)).collect();
-    let rows: Vec<_> = entries.iter().map(|e| entry(&store, e, &syncs, &times)).collect();
+    let mut rows: Vec<_> = entries.iter().map(|e| entry(&store, e, &syncs, &times)).collect();
+    let mut purged: BTreeMap<DocId, bool> = BTreeMap::new();
+    for (row, e) in rows.iter_mut().zip(&entries) {
+        let gone = match purged.get(&e.id) {
+            Some(gone) => *gone,
+            None => *purged.entry(e.id).or_insert(is_purged(&store, &e.id)?),
+        };
+        if gone {
+            row["purged"] = json!(true);
+            for set in row["set"].as_array_mut().into_iter().flatten() {
+                set["value"] = Value::Null;
+            }
+        }
+    }
     Ok(Reply::new(json!({"entries": rows})))
+}
+
+fn is_purged(store: &Store, id: &DocId) -> Result<bool, NodeError> {
+    Ok(store.observation(id)?.is_some_and(|o| o.seen.purged))
+}
+
+/// What was taken away is not shown as it was.
+fn not_purged(store: &Store, id: &DocId) -> Result<(), NodeError> {
+    match is_purged(store, id)? {
+        true => Err(NodeError::refused(
+            format!("the content of {id} was purged: earlier versions are not shown"),
+            "`cairn log` shows who did it, and when",
+        )),
+        false => Ok(()),
+    }
 }
 
 fn entry(store: &Store, e: &LogEntry, syncs: &BTreeMap<u32, (i64, Vec<String>)>, times: &BTreeMap<ChangeHash, i64>) -> Value {
@@ -92,6 +120,7 @@ pub(crate) fn change_at(store: &Store, id: &DocId, version: &str) -> Result<Chan
 pub(crate) fn show_then(node: &Node, id: &str, version: Option<&str>, at: Option<&str>) -> Answered {
     let store = node.store();
     let id = resolve_id(&store, id)?;
+    not_purged(&store, &id)?;
     let seen = match (version, at) {
         (Some(version), _) => store.observation_at(&id, &change_at(&store, &id, version)?)?,
         (None, at) => store.observation_then(&id, crate::export::until(at.unwrap_or_default())?)?,
@@ -108,6 +137,7 @@ pub(crate) fn show_then(node: &Node, id: &str, version: Option<&str>, at: Option
 pub(crate) fn diff(node: &Node, id: &str, from: &str, to: Option<&str>) -> Answered {
     let store = node.store();
     let id = resolve_id(&store, id)?;
+    not_purged(&store, &id)?;
     let values = |version: Option<&str>| -> Result<BTreeMap<String, cairn_model::Value>, NodeError> {
         let hash = version.map(|v| change_at(&store, &id, v)).transpose()?;
         Ok(store.values_at(&id, hash.as_ref())?)

@@ -1,22 +1,19 @@
 //! A home: the device's key and its projects, each in a folder of its own.
 
-use crate::door::Doors;
-use crate::heard::Heard;
 use crate::jobs::Surroundings;
-use crate::request::{JoinRequest, NewRequest, Reply, Request};
-use crate::{NodeError, backup, configuration, devices, going_back, history, keystore, reading, standing, writing};
-use cairn_model::{DeviceId, ProjectId, default_configuration, hex, unhex};
+pub(crate) use crate::node::{LOCAL, Node, TurnedAway, locked};
+use crate::request::{JoinRequest, NewRequest, Reply};
+use crate::{NodeError, configuration, keystore};
+use cairn_model::{ProjectId, default_configuration, hex, unhex};
 use cairn_relay::{Network, RelayUrl};
-use cairn_store::{Entropy, NewProject, OsEntropy, Store, StoreFiles, create_file, open_file};
+use cairn_store::{Entropy, NewProject, OsEntropy, Store, StoreFiles, create_file};
 use cairn_trust::{DeviceKeys, PassphraseError, Ticket, is_sealed_seed, open_seed, seal_seed};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 /// Milliseconds since 1970 by this device's clock: written beside changes, read by no rule.
 pub fn now_ms() -> i64 {
@@ -110,6 +107,15 @@ impl Home {
 
     pub(crate) fn network(&self) -> &Network {
         &self.network
+    }
+
+    pub(crate) fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
+    /// Words for what holds a store.
+    pub(crate) fn program(&self) -> &str {
+        &self.program
     }
 
     /// Replaces a file of this home that only its owner may read, at once or not at all.
@@ -233,28 +239,50 @@ impl Home {
 
     /// `new`.
     pub fn create_project(&self, new: &NewRequest) -> Result<Reply, NodeError> {
-        if new.name.trim().is_empty() || new.name.len() > 200 {
-            return Err(NodeError::input("a project needs a name of 1 to 200 characters"));
-        }
-        if self.projects()?.iter().any(|(_, n)| *n == new.name) {
-            return Err(NodeError::Exists { what: format!("a project `{}`", new.name) });
-        }
+        self.free_name(&new.name)?;
         let configuration = match &new.config {
             Some(file) => configuration::read_configuration(Path::new(file))?.configuration,
             None => default_configuration(),
         };
-        let device_name = new.device_name.clone().unwrap_or_else(host_name);
+        self.create_project_with(&new.name, new.device_name.as_deref(), &configuration)
+    }
+
+    /// A name that a project may have and none here has.
+    pub(crate) fn free_name(&self, name: &str) -> Result<(), NodeError> {
+        if name.trim().is_empty() || name.len() > 200 {
+            return Err(NodeError::input("a project needs a name of 1 to 200 characters"));
+        }
+        match self.projects()?.iter().any(|(_, n)| n == name) {
+            true => Err(NodeError::Exists { what: format!("a project `{name}`") }),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes away a project that was made a moment ago and could not be filled.
+    pub(crate) fn drop_new_project(&self, project: &str) -> Result<(), NodeError> {
+        let folder = self.path.join("projects").join(&project[..16]);
+        fs::remove_dir_all(&folder).map_err(|e| NodeError::file(&folder, e))
+    }
+
+    pub(crate) fn create_project_with(
+        &self,
+        name: &str,
+        device_name: Option<&str>,
+        configuration: &cairn_model::Configuration,
+    ) -> Result<Reply, NodeError> {
+        self.free_name(name)?;
+        let device_name = device_name.map_or_else(host_name, str::to_owned);
         let keys = self.keys()?;
         let (device, words) = (keys.device(), Arc::new(Mutex::new(None)));
         let kept = words.clone();
-        let project = self.build(&new.name, |db| {
-            let new = NewProject { name: &new.name, device_name: &device_name, configuration: &configuration, now_ms: now_ms() };
+        let project = self.build(name, |db| {
+            let new = NewProject { name, device_name: &device_name, configuration, now_ms: now_ms() };
             let (store, words) = Store::new_project(db, keys, Box::new(OsEntropy), &new)?;
             *kept.lock().expect("one thread") = Some(words.phrase());
             Ok(store.project())
         })?;
         let recovery = words.lock().expect("one thread").take();
-        Ok(Reply::new(json!({"project": project.to_string(), "device": device.to_string(), "name": new.name, "recovery": recovery})))
+        Ok(Reply::new(json!({"project": project.to_string(), "device": device.to_string(), "name": name, "recovery": recovery})))
     }
 
     /// `true` if the project is here, or a request to enter it waits.
@@ -391,211 +419,4 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 pub(crate) fn host_name() -> String {
     let name = fs::read_to_string("/etc/hostname").unwrap_or_default().trim().to_owned();
     if name.is_empty() { "device".to_owned() } else { name }
-}
-
-/// Says in `changed` that this device itself wrote.
-pub(crate) const LOCAL: u64 = 0;
-
-/// Observations in one import or sync past which the file is looked at for unused space.
-const LARGE_UNIT: u64 = 5_000;
-
-/// A device that belongs to the project's world and may not exchange observations now.
-#[derive(Clone, Debug)]
-pub(crate) struct TurnedAway {
-    pub state: &'static str,
-    pub reason: String,
-    pub at_ms: i64,
-}
-
-/// One open project.
-pub struct Node {
-    pub(crate) store: Arc<Mutex<Store>>,
-    pub(crate) changed: tokio::sync::broadcast::Sender<u64>,
-    /// Where `serve` listens.
-    listening: Arc<Mutex<Option<SocketAddr>>>,
-    pub(crate) doors: Doors,
-    /// Devices that proved the project and were turned away, with the reason.
-    pub(crate) turned_away: Arc<Mutex<BTreeMap<DeviceId, TurnedAway>>>,
-    /// What people at this device should hear of.
-    pub(crate) heard: tokio::sync::broadcast::Sender<Heard>,
-    /// Held during a visit to a mailbox.
-    pub(crate) carrying: Mutex<()>,
-    /// Held while copies are made.
-    pub(crate) backing_up: Mutex<()>,
-    /// Held during a visit to a relay.
-    pub(crate) relaying: Mutex<BTreeMap<RelayUrl, Arc<Mutex<()>>>>,
-    /// How the internet is reached.
-    pub(crate) network: Network,
-    /// The device's own folder.
-    pub(crate) home_folder: PathBuf,
-    /// Somebody named a target, or took a name away.
-    pub(crate) remotes_changed: tokio::sync::Notify,
-    /// The same, for whoever looks after relays.
-    pub(crate) relays_changed: tokio::sync::Notify,
-    /// A job was given to the service, or taken away.
-    pub(crate) jobs_changed: tokio::sync::Notify,
-    /// Names of jobs that run now.
-    pub(crate) running_jobs: Mutex<std::collections::BTreeSet<String>>,
-    /// What jobs need of the machine.
-    pub(crate) surroundings: Surroundings,
-    folder: PathBuf,
-    holder: PathBuf,
-}
-
-impl Node {
-    /// Opens the project named, or the only one. A store that was copied or moved starts a new incarnation.
-    pub fn open(home: &Home, project: Option<&str>) -> Result<Self, NodeError> {
-        let folder = home.project(project)?;
-        let files = StoreFiles::new(&folder);
-        let db = open_file(&files)?;
-        let moved = files.was_moved()?;
-        let mut store = Store::open(db, home.keys()?, Box::new(OsEntropy), moved)?;
-        let again = files.clone();
-        store.set_reopen(Box::new(move || open_file(&again)));
-        if moved {
-            files.note_place()?;
-        }
-        let holder = files.holder();
-        fs::write(&holder, format!("process {} ({})", std::process::id(), home.program)).map_err(|e| NodeError::file(&holder, e))?;
-        let (changed, _) = tokio::sync::broadcast::channel(16);
-        let (heard, _) = tokio::sync::broadcast::channel(64);
-        let doors = Doors::default();
-        doors.refresh(&store);
-        let (listening, turned_away) = Default::default();
-        Ok(Self {
-            store: Arc::new(Mutex::new(store)),
-            changed,
-            listening,
-            doors,
-            turned_away,
-            heard,
-            carrying: Mutex::new(()),
-            backing_up: Mutex::new(()),
-            relaying: Mutex::default(),
-            network: home.network.clone(),
-            home_folder: home.path.clone(),
-            remotes_changed: tokio::sync::Notify::new(),
-            relays_changed: tokio::sync::Notify::new(),
-            jobs_changed: tokio::sync::Notify::new(),
-            running_jobs: Mutex::default(),
-            surroundings: home.surroundings.clone(),
-            folder,
-            holder,
-        })
-    }
-
-    /// Where this device listens.
-    pub(crate) fn listening(&self) -> Option<SocketAddr> {
-        *self.listening.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    pub(crate) fn listens_at(&self, address: SocketAddr) {
-        *self.listening.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(address);
-    }
-
-    /// Port this device listens on, 0 without.
-    pub(crate) fn port(&self) -> u16 {
-        self.listening().map_or(0, |a| a.port())
-    }
-
-    /// Is told whenever the store changes, with the number of the link that brought it (0: this device wrote).
-    pub fn changes(&self) -> tokio::sync::broadcast::Receiver<u64> {
-        self.changed.subscribe()
-    }
-
-    /// The project's folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
-        locked(&self.store)
-    }
-
-    /// After a large unit: gives back the space that its pages no longer need.
-    pub(crate) fn after_large_unit(&self, observations: u64) -> Result<(), NodeError> {
-        if observations < LARGE_UNIT {
-            return Ok(());
-        }
-        let file = StoreFiles::new(&self.folder).store();
-        let mut store = self.store();
-        store.set_file_bytes(fs::metadata(&file).map_err(|e| NodeError::file(&file, e))?.len());
-        store.compact()?;
-        Ok(())
-    }
-
-    /// Cuts the open batch now, as a sync would.
-    pub fn cut(&self) -> Result<(), NodeError> {
-        self.store().prepare(now_ms())?;
-        Ok(())
-    }
-
-    /// Answers every request that needs no network.
-    pub fn handle(&self, request: Request) -> Result<Reply, NodeError> {
-        self.handle_telling(request, &|_, _, _| {})
-    }
-
-    /// The same; long work tells how far it is: (done, planned, rows).
-    pub fn handle_telling(&self, request: Request, told: &dyn Fn(u64, u64, u64)) -> Result<Reply, NodeError> {
-        let before = self.store().digest()?;
-        let reply = match request {
-            Request::Whoami => reading::whoami(self),
-            Request::Devices(request) => devices::devices(self, &request),
-            Request::Policy(request) => devices::policy(self, &request),
-            Request::Show { id, version: None, at: None } => reading::show(self, &id),
-            Request::Show { id, version, at } => history::show_then(self, &id, version.as_deref(), at.as_deref()),
-            Request::Diff { id, from, to } => history::diff(self, &id, &from, to.as_deref()),
-            Request::List(list) => reading::list(self, &list),
-            Request::Log { id, limit } => history::log(self, id.as_deref(), limit),
-            Request::Verify => history::verify(self, told),
-            Request::Syncs { limit } => history::syncs(self, limit),
-            Request::Undo { sync } => going_back::undo(self, &sync),
-            Request::Redo { sync } => going_back::redo(self, &sync),
-            Request::Revert(revert) => going_back::revert(self, &revert),
-            Request::RestoreFrom { sync } => going_back::restore_from(self, &sync),
-            Request::Conflicts => reading::conflicts(self),
-            Request::Status => reading::status(self),
-            Request::Backup(request) => backup::backup(self, &request, told),
-            Request::SafeToWipe { copies } => standing::safe_to_wipe(self, copies),
-            Request::Peers { .. } => reading::peers(self),
-            Request::Check => reading::check(self, told),
-            Request::Repair => reading::repair(self, told),
-            Request::Invite(invite) => devices::invite(self, &invite),
-            Request::Add(add) => writing::add(self, &add),
-            Request::Edit(edit) => writing::edit(self, &edit),
-            Request::Remove { ids, deleted } => writing::remove(self, &ids, deleted),
-            Request::Resolve { id, key, value } => writing::resolve(self, &id, &key, &value),
-            Request::Import(import) => crate::import::import_safely(self, &import, told),
-            Request::Datasets => reading::datasets(self),
-            Request::Export(export) => crate::export::export(self, &export, told),
-            Request::Config(config) => configuration::config(self, &config),
-            Request::Remote(remote) => crate::carry::remote(self, &remote),
-            Request::Bundle(bundle) => crate::bundles::bundle(self, &bundle, &|_| {}),
-            Request::Events => Err(NodeError::input("events are told by a running service: use `events`")),
-            Request::Job(_) => Err(NodeError::input("a job may need the network: use `job`")),
-            Request::Sync(_) => Err(NodeError::input("a sync needs the network: use `sync`")),
-        }?;
-        let store = self.store();
-        self.doors.refresh(&store);
-        if store.digest()? != before {
-            // Nobody listens when no link is open.
-            self.changed.send(LOCAL).ok();
-        }
-        Ok(reply)
-    }
-}
-
-/// The store, reopened first if the disk had refused; if it still does, the next call says so. A poisoned lock means a panic
-/// in a transaction that was never committed: the store itself is whole.
-pub(crate) fn locked(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
-    let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    store.recover().ok();
-    store
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // A stale name does no harm: it is shown only while the lock is held.
-        fs::remove_file(&self.holder).ok();
-    }
 }

@@ -14,12 +14,16 @@
 //! A runnable example: `cargo run -p cairn-node --example river_watch`.
 
 mod backup;
+mod budget;
 mod bundles;
 mod carry;
+mod client;
 mod configuration;
 mod configuration_edit;
+mod configuration_request;
 mod desk;
 mod devices;
+mod doctor;
 mod door;
 mod driver;
 mod entering;
@@ -34,12 +38,19 @@ mod import;
 mod jobs;
 mod keystore;
 mod mail;
+mod neighbours;
 mod network;
+mod node;
+mod pairs;
+mod peers;
 mod reading;
 mod relay;
+mod remotes;
 mod request;
 mod serve;
+mod settling;
 mod show;
+mod socket;
 mod standing;
 mod survey;
 mod watch;
@@ -47,18 +58,20 @@ mod writing;
 
 pub use backup::RestoreChoice;
 pub use cairn_relay::{Network, Relay, RelayError, RelayUrl};
+pub use client::Client;
 pub use desk::{Tally, answer};
 pub use driver::{LinkReport, Progress, run_link};
 pub use error::NodeError;
 pub use heard::{Heard, LetIn};
-pub use home::{Home, KeyPlace, Node, now_ms};
-pub use jobs::{ExportStep, Job, Schedule, SodaStep, Step, Surroundings, Variable};
+pub use home::{Home, KeyPlace, now_ms};
+pub use jobs::{BackupStep, ExportStep, Job, Schedule, SodaStep, Step, Surroundings, Variable};
 pub use mail::{Visit, VisitError, answer_mail, visit};
 pub use network::peers_near;
+pub use node::Node;
 pub use relay::{Credentials, ProjectChoice, at_relay, relay_fault};
 pub use request::{
-    AddRequest, BackupRequest, BundleRequest, CategoryEdit, ConfigEdit, ConfigRequest, CreateBundle, DeviceRequest, EditRequest,
-    ExportRequest, FieldEdit, ImportRequest, InviteRequest, JobRequest, JoinRequest, ListRequest, NewRequest, PolicyRequest, ReadOptions,
-    RemoteRequest, Reply, Request, RevertRequest, SyncRequest, WriteOptions,
+    AddRequest, BackupRequest, BundleRequest, CategoryEdit, ConfigEdit, ConfigRequest, ConflictsRequest, CreateBundle, DeviceRequest,
+    DoctorRequest, EditRequest, ExportRequest, FieldEdit, ImportRequest, InviteRequest, JobRequest, JoinRequest, ListRequest, NewRequest,
+    PolicyRequest, ReadOptions, RemoteRequest, Reply, Request, RevertRequest, SyncRequest, WriteOptions,
 };
-pub use serve::{Client, Live, ServeOptions, invite_live, serve};
+pub use serve::{Live, ServeOptions, invite_live, serve};

@@ -1,18 +1,23 @@
 //! Targets: from what a person typed to links, and what came of them.
 
 use crate::NodeError;
-use crate::carry::{Carrier, Errand, setup_of, sync_place};
+use crate::budget::Budget;
+use crate::carry::{Carrier, Errand, refused_by, setup_of, sync_place};
 use crate::door::{closed, is_announced, knock_with};
 use crate::driver::{LinkReport, Progress, run_link};
 use crate::heard::Heard;
 use crate::home::{Node, TurnedAway, now_ms};
 use crate::request::{Reply, SyncRequest};
+use cairn_contract::MailboxError;
 use cairn_model::DeviceId;
 use cairn_quic::{Discovery, Endpoint, Found};
+use cairn_store::RemoteRule;
 use cairn_sync::CloseReason;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 /// Devices remembered that were turned away.
@@ -38,80 +43,117 @@ pub(crate) fn is_ours(node: &Node, found: &Found) -> bool {
 }
 
 /// One thing to sync with.
-struct Target {
+pub(crate) struct Target {
     typed: String,
-    addresses: Vec<SocketAddr>,
-    only: Option<DeviceId>,
+    pub addresses: Vec<SocketAddr>,
+    pub only: Option<DeviceId>,
+}
+
+/// What a sync was asked for, looked at before anything is dialled.
+struct Plan {
+    remotes: Vec<(String, String)>,
+    rules: BTreeMap<String, RemoteRule>,
+    /// What was typed, or the names of all remotes.
+    named: Vec<String>,
+    lan: bool,
+    /// Only mailboxes can go one way.
+    one_way: bool,
+    budget: Option<Budget>,
+    number: u32,
+    look: Duration,
+}
+
+fn plan(node: &Node, request: &SyncRequest) -> Result<Plan, NodeError> {
+    let store = node.store();
+    let (number, remotes, rules) = (store.next_sync()?, store.remotes()?, store.remote_rules()?);
+    drop(store);
+    let one_way = request.pull || request.push || !request.only.is_empty();
+    if request.all && !request.targets.is_empty() {
+        return Err(NodeError::input("--all means every remote: name targets or say --all"));
+    }
+    let lan = (request.targets.is_empty() && !one_way && !request.all) || request.targets.iter().any(|t| t == "lan");
+    if lan && one_way {
+        return Err(NodeError::input("`lan`: --pull, --push and --only are for files and folders; a link always goes both ways"));
+    }
+    let all = remotes.iter().map(|(name, _)| name.clone()).collect();
+    let named = if request.targets.is_empty() { all } else { request.targets.clone() };
+    let budget = match request.max_bytes {
+        None if request.metered => node.rest_of_day()?,
+        most => most.map(Budget::new),
+    };
+    let look = Duration::from_secs(request.timeout_s.unwrap_or(LOOK_S));
+    Ok(Plan { remotes, rules, named, lan, one_way, budget, number, look })
 }
 
 /// Syncs with every target; gives the reply and the exit code in it.
 pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn(&Progress) + Sync)) -> Result<Reply, NodeError> {
-    let look = Duration::from_secs(request.timeout_s.unwrap_or(LOOK_S));
     let of = node.clone();
     let copying = (!request.dry_run).then(|| tokio::task::spawn_blocking(move || crate::backup::before_changes(&of)));
     let copy_fault = match copying {
         Some(copying) => copying.await.map_err(|e| NodeError::Store { message: e.to_string() })?,
         None => None,
     };
-    let number = node.store().next_sync()?;
+    let plan = plan(node, request)?;
     let mut rows = Vec::new();
-    let one_way = request.pull || request.push || !request.only.is_empty();
-    let setup = setup_of(node, request)?;
-    let remotes = node.store().remotes()?;
-    let all: Vec<String> = remotes.iter().map(|(name, _)| name.clone()).collect();
-    let named = if request.targets.is_empty() { &all } else { &request.targets };
-    let lan = (request.targets.is_empty() && !one_way) || request.targets.iter().any(|t| t == "lan");
-    if lan && one_way {
-        return Err(NodeError::input("`lan`: --pull, --push and --only are for files and folders; a link always goes both ways"));
+    for typed in plan.named.iter().filter(|t| *t != "lan") {
+        rows.push(visit(node, request, &plan, typed, seen).await?);
     }
-    let several = request.targets.len() != 1;
-    for typed in named.iter().filter(|t| *t != "lan") {
-        let meant = remotes.iter().find(|(name, _)| name == typed).map(|(_, target)| target);
-        let unasked = meant.is_some();
-        let meant = meant.unwrap_or(typed);
-        let is_device = !meant.contains('/') && node.store().membership().members.values().any(|m| m.name == *meant);
-        let place = if unasked { Carrier::of_remote(meant) } else { Carrier::of(meant, request.folder.as_deref()) };
-        if let Some(place) = place.filter(|_| !is_device) {
-            let errand = Errand { typed, place: &place, setup: &setup, number, unasked, quick: false };
-            rows.push(tokio::task::block_in_place(|| sync_place(node, &errand, seen))?);
-            continue;
-        }
-        if one_way {
-            let message = format!("`{typed}`: --pull, --push and --only are for files and folders; a link always goes both ways");
-            return Err(NodeError::input(message));
-        }
-        let mut target = match resolve(node, meant).await {
-            Ok(target) => target,
-            // One that cannot be found does not keep the others from being visited.
-            Err(e) if several => {
-                rows.push(json!({"target": typed, "state": "failed", "message": e.to_string()}));
-                continue;
-            }
-            Err(e) => return Err(e),
-        };
-        if target.only.is_some() {
-            target.addresses.extend(find_all(node, look, target.addresses.is_empty()).await.into_iter().flatten());
-        }
-        rows.push(reach(node, &target, request.dry_run, number, seen).await);
-    }
-    if lan {
-        for addresses in find_all(node, look, true).await {
+    if plan.lan {
+        for addresses in find_all(node, plan.look, true).await {
             let typed = addresses.first().map(SocketAddr::to_string).unwrap_or_default();
-            rows.push(reach(node, &Target { typed, addresses, only: None }, request.dry_run, number, seen).await);
+            rows.push(reach(node, &Target { typed, addresses, only: None }, request.dry_run, plan.number, seen, None).await);
         }
+    }
+    if request.metered {
+        node.note_spent(plan.budget.as_ref())?;
     }
     if !request.dry_run {
         let with = met(node, &rows);
-        node.store().note_sync(number, &with, crate::now_ms())?;
+        node.store().note_sync(plan.number, &with, crate::now_ms())?;
         let arrived = rows.iter().filter_map(|r| r["observations"]["new"].as_u64()).sum();
         node.after_large_unit(arrived)?;
     }
-    let mut reply = summary(number, rows);
+    let mut reply = summary(plan.number, rows);
     reply.warnings.extend(copy_fault);
     if request.dry_run {
         reply.data["sync"] = Value::Null;
     }
     Ok(reply)
+}
+
+/// One target, as a row of `targets`.
+async fn visit(
+    node: &Arc<Node>,
+    request: &SyncRequest,
+    plan: &Plan,
+    typed: &String,
+    seen: &(dyn Fn(&Progress) + Sync),
+) -> Result<Value, NodeError> {
+    let remote = plan.remotes.iter().find(|(name, _)| name == typed).map(|(_, target)| target);
+    let meant = remote.unwrap_or(typed);
+    let is_device = !meant.contains('/') && node.store().membership().members.values().any(|m| m.name == *meant);
+    let place = if remote.is_some() { Carrier::of_remote(meant) } else { Carrier::of(meant, request.folder.as_deref()) };
+    let budget = plan.budget.as_ref();
+    if let Some(place) = place.filter(|_| !is_device) {
+        let rule = plan.rules.get(typed).filter(|_| remote.is_some()).cloned().unwrap_or_default();
+        let setup = setup_of(node, request, &rule)?;
+        let errand = Errand { typed, place: &place, setup: &setup, number: plan.number, unasked: remote.is_some(), quick: false, budget };
+        return tokio::task::block_in_place(|| sync_place(node, &errand, seen));
+    }
+    if plan.one_way {
+        let message = format!("`{typed}`: --pull, --push and --only are for files and folders; a link always goes both ways");
+        return Err(NodeError::input(message));
+    }
+    let mut target = match resolve(node, meant).await {
+        Ok(target) => target,
+        // One that cannot be found does not keep the others from being visited.
+        Err(e) if request.targets.len() != 1 => return Ok(json!({"target": typed, "state": "failed", "message": e.to_string()})),
+        Err(e) => return Err(e),
+    };
+    if target.only.is_some() {
+        target.addresses.extend(find_all(node, plan.look, target.addresses.is_empty()).await.into_iter().flatten());
+    }
+    Ok(reach(node, &target, request.dry_run, plan.number, seen, budget).await)
 }
 
 /// What a sync was with: names of devices, else what was typed.
@@ -125,7 +167,7 @@ fn met(node: &Node, rows: &[Value]) -> Vec<String> {
     rows.iter().filter(|row| row["state"] != "unreached" && row["state"] != "failed").map(name).collect()
 }
 
-async fn resolve(node: &Node, typed: &str) -> Result<Target, NodeError> {
+pub(crate) async fn resolve(node: &Node, typed: &str) -> Result<Target, NodeError> {
     if typed.contains("://") {
         let why = cairn_relay::RelayUrl::parse(typed).err().map(|e| e.to_string()).unwrap_or_default();
         return Err(NodeError::input(why));
@@ -161,7 +203,7 @@ async fn find_all(node: &Node, look: Duration, wanted: bool) -> Vec<Vec<SocketAd
     let Some(mut discovery) = wanted.then(|| Discovery::start(Ipv4Addr::UNSPECIFIED.into()).ok()).flatten() else { return Vec::new() };
     let until = Instant::now() + look;
     while let Some(left) = until.checked_duration_since(Instant::now()) {
-        for found in discovery.next(left.min(Duration::from_millis(500))).await {
+        for found in discovery.next(left.min(Duration::from_millis(500))).await.1 {
             if is_ours(node, &found) {
                 out.retain(|(name, _)| *name != found.name);
                 out.push((found.name, found.addresses));
@@ -171,16 +213,53 @@ async fn find_all(node: &Node, look: Duration, wanted: bool) -> Vec<Vec<SocketAd
     out.into_iter().map(|(_, addresses)| addresses).collect()
 }
 
+/// Addresses of devices of this project that announce themselves within `look`, one list each.
+pub(crate) async fn addresses_near(node: &Node, look: Duration) -> Vec<Vec<SocketAddr>> {
+    find_all(node, look, true).await
+}
+
+/// `true` if a device of this project answers at an address.
+pub(crate) async fn answers(node: &Node, address: SocketAddr) -> bool {
+    let Ok(endpoint) = endpoint(node, address.is_ipv6()) else { return false };
+    let knock = knock_with(node.store().discovery_key());
+    let answered = endpoint.dial(address, None, &knock).await.is_ok();
+    endpoint.close().await;
+    answered
+}
+
 /// Tries the addresses of a target until one answers as it should.
-async fn reach(node: &Arc<Node>, target: &Target, probe: bool, number: u32, seen: &(dyn Fn(&Progress) + Sync)) -> Value {
+async fn reach(
+    node: &Arc<Node>,
+    target: &Target,
+    probe: bool,
+    number: u32,
+    seen: &(dyn Fn(&Progress) + Sync),
+    budget: Option<&Budget>,
+) -> Value {
     let began = Instant::now();
-    let mut last = LinkReport::default();
+    let (mut last, counted) = (LinkReport::default(), AtomicU64::new(0));
+    let seen = |p: &Progress| {
+        seen(p);
+        if let Some(budget) = budget {
+            budget.spend_up_to(p.wire_bytes, &counted);
+        }
+    };
+    let used_up = async {
+        match budget {
+            Some(budget) => budget.used_up().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(used_up);
     for address in &target.addresses {
         let Ok(endpoint) = endpoint(node, address.is_ipv6()) else { continue };
         let knock = knock_with(node.store().discovery_key());
         match endpoint.dial(*address, target.only, &knock).await {
             Ok(link) => {
-                last = run_link(node, link, false, probe, Some(number), seen).await;
+                tokio::select! {
+                    report = run_link(node, link, false, probe, Some(number), &seen) => last = report,
+                    () = &mut used_up => return refused_by(&target.typed, "quic", &MailboxError::Spent(target.typed.clone())),
+                }
                 endpoint.close().await;
                 if last.device.is_some() {
                     break;
@@ -351,7 +430,7 @@ fn summary(number: u32, rows: Vec<Value>) -> Reply {
         (g, _) if g > 0 => 3,
         _ if count(&["not-a-member", "removed", "locked"]) > 0 => 5,
         _ if count(&["mismatch", "gated"]) > 0 => 6,
-        _ if count(&["store-refused", "full"]) > 0 => 8,
+        _ if count(&["store-refused", "full", "budget"]) > 0 => 8,
         _ if count(&["partly", "read-only"]) > 0 => 3,
         _ if count(&["interrupted", "failed"]) > 0 => 1,
         _ => 4,
@@ -370,7 +449,7 @@ pub async fn peers_near(node: &Arc<Node>, look_s: Option<u64>) -> Result<Value, 
     let mut rows = Vec::new();
     for addresses in find_all(node, Duration::from_secs(look_s.unwrap_or(LOOK_S)), true).await {
         let typed = addresses.first().map(SocketAddr::to_string).unwrap_or_default();
-        let near = reach(node, &Target { typed, addresses, only: None }, true, 0, &|_| {}).await;
+        let near = reach(node, &Target { typed, addresses, only: None }, true, 0, &|_| {}, None).await;
         if near["state"] != "unreached" {
             rows.push(near);
         }

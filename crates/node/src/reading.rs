@@ -112,12 +112,6 @@ pub(crate) fn datasets(node: &Node) -> Answered {
     Ok(Reply::new(json!({"datasets": rows})))
 }
 
-pub(crate) fn conflicts(node: &Node) -> Answered {
-    let store = node.store();
-    let rows: Vec<_> = store.conflicts()?.iter().map(show::conflict).collect();
-    Ok(Reply::new(json!({"conflicts": rows})))
-}
-
 pub(crate) fn status(node: &Node) -> Answered {
     let store = node.store();
     let genesis = store.genesis()?;
@@ -184,32 +178,6 @@ pub(crate) fn status(node: &Node) -> Answered {
     }
     reply.warnings.extend(crate::devices::alerts(&store));
     Ok(reply)
-}
-
-pub(crate) fn peers(node: &Node) -> Answered {
-    let store = node.store();
-    let receipts = store.receipts()?;
-    let digest_tips = store.frontier()?;
-    let met = store.met()?;
-    let rows: Vec<_> = store
-        .membership()
-        .members
-        .values()
-        .filter(|m| m.device != store.device())
-        .map(|m| {
-            let known = met.iter().find(|(d, _)| *d == m.device).map(|(_, k)| k);
-            let receipt = receipts.iter().find(|r| r.device == m.device);
-            let missing: Option<u64> =
-                receipt.and_then(|r| store.missing_for(&r.frontier).ok()).map(|(m, _)| m.iter().map(|(_, _, n)| n).sum());
-            json!({
-                "device": m.device.to_string(), "name": m.name, "role": m.role.word(),
-                "last_heard": known.and_then(|k| Instant::from_unix_ms(k.met_ms)).map(|i| i.to_rfc3339()),
-                "transport": known.map(|k| &k.transport), "addresses": known.map(|k| &k.addresses),
-                "has_all": receipt.map(|r| r.frontier == digest_tips), "lacks_batches": missing,
-            })
-        })
-        .collect();
-    Ok(Reply::new(json!({"peers": rows, "not_allowed": crate::network::turned_away(node, &store)})))
 }
 
 /// `check --repair`: a copy beside the store first, then everything that can be made of the chunks.

@@ -1,5 +1,6 @@
 //! The request vocabulary. Every verb is one of these, answered in process or by a running service.
 
+pub use crate::configuration_request::{CategoryEdit, ConfigEdit, ConfigRequest, FieldEdit};
 use crate::jobs::Job;
 pub use cairn_formats::{ReadOptions, WriteOptions};
 use serde::{Deserialize, Serialize};
@@ -81,8 +82,24 @@ pub enum Request {
         /// Its number.
         sync: String,
     },
-    /// Concurrent values.
-    Conflicts,
+    /// Concurrent values, and observations that look like one.
+    Conflicts(ConflictsRequest),
+    /// Two observations that look alike are both meant: a second rater, a pair of animals.
+    BothMeant {
+        /// Beginning of one's id.
+        first: String,
+        /// Beginning of the other's.
+        second: String,
+        /// `false` takes it back.
+        meant: bool,
+    },
+    /// Content that must go.
+    Purge {
+        /// Beginnings of ids.
+        ids: Vec<String>,
+        /// Tell what would go only.
+        dry_run: bool,
+    },
     /// Settle one.
     Resolve {
         /// Beginning of the observation's id.
@@ -118,6 +135,8 @@ pub enum Request {
         /// Look for devices now.
         near: bool,
     },
+    /// What keeps this device from meeting others, or endangers what is on it.
+    Doctor(DoctorRequest),
     /// Integrity walk.
     Check,
     /// Documents and indexes made anew from the chunks.
@@ -132,6 +151,7 @@ pub enum Request {
 
 /// `backup create`; listing and restoring are a matter of the home (see [`crate::Home::restore_backup`]).
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BackupRequest {
     /// A file or a folder, absolute; a plain copy beside the store if absent.
     pub to: Option<String>,
@@ -148,8 +168,37 @@ impl std::fmt::Debug for BackupRequest {
     }
 }
 
+/// `doctor`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DoctorRequest {
+    /// Leave the network alone.
+    pub offline: bool,
+    /// Leave out the walk through the store.
+    pub quick: bool,
+    /// Where a report goes, absolute; it must not be there.
+    pub report: Option<String>,
+}
+
+/// `conflicts`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConflictsRequest {
+    /// Concurrent values alone.
+    pub no_duplicates: bool,
+    /// At most so many metres apart; 50 if absent.
+    pub metres: Option<f64>,
+    /// At most so long apart, as `10m`; ten minutes if absent.
+    pub within: Option<String>,
+    /// Also what one device made twice.
+    pub same_device: bool,
+    /// So many pairs at most; 0 is no limit.
+    pub limit: usize,
+}
+
 /// `revert`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RevertRequest {
     /// The beginning of an act's id, `FEED:NUMBER` or `ID@VERSION`.
     pub what: String,
@@ -173,6 +222,18 @@ pub enum RemoteRequest {
         target: String,
         /// Where relative paths begin.
         folder: Option<String>,
+        /// Only take what is new there, whoever visits it.
+        #[serde(default)]
+        pull: bool,
+        /// Only give what is missing there.
+        #[serde(default)]
+        push: bool,
+        /// A service visits it at this time: `07:00` each day, `mon 07:00` each week.
+        #[serde(default)]
+        at: Option<String>,
+        /// A service visits it so often: `30m`, `1h`.
+        #[serde(default)]
+        every: Option<String>,
     },
     /// Not any more.
     Remove {
@@ -188,6 +249,7 @@ pub enum RemoteRequest {
 
 /// `bundle create`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CreateBundle {
     /// The file, absolute.
     pub file: String,
@@ -221,6 +283,7 @@ pub enum BundleRequest {
 
 /// `new`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct NewRequest {
     /// Project name.
     pub name: String,
@@ -232,6 +295,7 @@ pub struct NewRequest {
 
 /// `join`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct JoinRequest {
     /// A ticket's text, a short code, or a configuration file with an invitation.
     pub ticket: String,
@@ -247,6 +311,7 @@ pub struct JoinRequest {
 
 /// `invite`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct InviteRequest {
     /// Role word; member if absent.
     pub role: Option<String>,
@@ -323,6 +388,7 @@ pub enum DeviceRequest {
 
 /// `policy`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PolicyRequest {
     /// Members may edit each other's observations.
     pub members_edit_others: Option<bool>,
@@ -332,6 +398,7 @@ pub struct PolicyRequest {
 
 /// `add`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct AddRequest {
     /// Category id.
     pub category: Option<String>,
@@ -349,6 +416,7 @@ pub struct AddRequest {
 
 /// `edit`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EditRequest {
     /// Beginning of the id.
     pub id: String,
@@ -425,6 +493,8 @@ pub struct ExportRequest {
     pub as_of: Option<String>,
     /// Which observations.
     pub filter: ListRequest,
+    /// Pairs that are both meant, side by side, instead of observations.
+    pub pairs: bool,
 }
 
 /// `job`.
@@ -485,147 +555,9 @@ pub enum JobRequest {
     },
 }
 
-/// `config`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "what", rename_all = "kebab-case")]
-pub enum ConfigRequest {
-    /// Show it.
-    Show {
-        /// Beginning of a version; the latest if absent.
-        version: Option<String>,
-    },
-    /// Take one from a file, as a new version of the current lineage.
-    Import {
-        /// The file, absolute.
-        file: String,
-        /// Tell what would change only.
-        dry_run: bool,
-    },
-    /// Write it to a file: JSON, or a category archive by its ending.
-    Export {
-        /// The file, absolute.
-        file: String,
-        /// Put an invitation for anyone into it; the project must be open.
-        with_invite: bool,
-    },
-    /// What is wrong with a file, or with the current one.
-    Lint {
-        /// The file, absolute.
-        file: Option<String>,
-    },
-    /// What a file, or the current one, has that another version has not.
-    Diff {
-        /// A file (absolute) or the beginning of a version.
-        from: String,
-        /// The same; the current one if absent.
-        to: Option<String>,
-    },
-    /// Who changed what, newest first.
-    History {
-        /// At most so many; 0 is no limit.
-        limit: usize,
-    },
-    /// Change a part of it.
-    Edit {
-        /// Which part, and how.
-        edit: ConfigEdit,
-        /// Tell what would change only.
-        dry_run: bool,
-    },
-    /// Switch the project to another configuration, from a file.
-    Switch {
-        /// The file, absolute.
-        file: String,
-        /// Tell what would change only.
-        dry_run: bool,
-    },
-    /// Follow the project's switch on this device.
-    Adopt,
-}
-
-/// `config edit`: parts that are absent stay.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "part", rename_all = "kebab-case")]
-pub enum ConfigEdit {
-    /// Its name and version.
-    About {
-        /// Shown name.
-        name: Option<String>,
-        /// Shown version.
-        version: Option<String>,
-    },
-    /// A category, made if it is not there.
-    Category(Box<CategoryEdit>),
-    /// A field, made if it is not there.
-    Field(Box<FieldEdit>),
-    /// The order in which categories are offered.
-    Order {
-        /// `point` or `line`.
-        kind: String,
-        /// Ids, in their order.
-        ids: Vec<String>,
-    },
-    /// A translation; an empty text removes it.
-    Text {
-        /// Language tag.
-        language: String,
-        /// `category` or `field`.
-        of: String,
-        /// Its id.
-        id: String,
-        /// `name`, `terms`, `label`, `help`, `placeholder`, or `option:ID`.
-        property: String,
-        /// The text.
-        text: String,
-    },
-}
-
-/// Changes of a category.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct CategoryEdit {
-    /// Its id.
-    pub id: String,
-    /// Shown name.
-    pub name: Option<String>,
-    /// `point`, `line`, `area`.
-    pub applies_to: Option<Vec<String>>,
-    /// Ids of all its fields, in their order.
-    pub fields: Option<Vec<String>>,
-    /// Colour.
-    pub color: Option<String>,
-    /// Words it is found by.
-    pub terms: Option<Vec<String>>,
-    /// SVG file, absolute.
-    pub icon: Option<String>,
-    /// Take it away.
-    pub remove: bool,
-}
-
-/// Changes of a field.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct FieldEdit {
-    /// Its id.
-    pub id: String,
-    /// Shown label.
-    pub label: Option<String>,
-    /// Type word.
-    pub kind: Option<String>,
-    /// Explanation.
-    pub help: Option<String>,
-    /// Example in the empty field.
-    pub placeholder: Option<String>,
-    /// Options to add or to call otherwise: id, label.
-    pub options: Vec<(String, String)>,
-    /// Options to take away.
-    pub remove_options: Vec<String>,
-    /// Take it away.
-    pub remove: bool,
-}
-
 /// `sync`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SyncRequest {
     /// `HOST:PORT`, device names or ids, bundle files, folders, names of remotes, or `lan`; none is `lan` and all remotes.
     pub targets: Vec<String>,
@@ -641,6 +573,12 @@ pub struct SyncRequest {
     pub dry_run: bool,
     /// Seconds to look for devices and to wait for each.
     pub timeout_s: Option<u64>,
+    /// All remotes and nothing else, each as its rule says, whatever its times.
+    pub all: bool,
+    /// So many bytes may pass over the internet: relays and addresses.
+    pub max_bytes: Option<u64>,
+    /// What is left of the service's day is all that may pass.
+    pub metered: bool,
 }
 
 /// The answer to a request.

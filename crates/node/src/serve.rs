@@ -1,29 +1,23 @@
 //! The service: listens, finds devices, keeps links live, and answers every verb over a local socket.
 
-use crate::bundles::bundle_without_keys;
-use crate::carry::Carrier;
-use crate::door::knock_with;
+use crate::NodeError;
 use crate::driver::{LinkReport, Progress, run_link};
-use crate::entering::{Waiting, ask_again};
 use crate::heard::{Heard, LetIn};
-use crate::home::{Home, Node, blocking, now_ms};
+use crate::home::{Node, now_ms};
 use crate::jobs::watch_jobs;
-use crate::network::{is_ours, peers_near, sync};
+use crate::neighbours::{find_devices, watch_far};
+use crate::network::{peers_near, sync};
 use crate::relay::watch_relays;
-use crate::request::{BundleRequest, Reply, Request};
+use crate::remotes::watch_timetable;
+use crate::request::{Reply, Request};
+use crate::socket::{self, Line, write_line};
 use crate::watch::watch_remotes;
-use crate::{NodeError, network};
-use cairn_quic::{Discovery, Endpoint};
-use cairn_store::{Entropy, OsEntropy};
-use serde::{Deserialize, Serialize};
+use cairn_quic::Endpoint;
 use serde_json::json;
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
@@ -31,13 +25,7 @@ use tokio::sync::Semaphore;
 const LINKS: usize = 64;
 /// Bytes of one request over the local socket.
 const REQUEST_BYTES: u64 = 4 << 20;
-/// Before a device that was found and lost is dialled again.
-const REDIAL: Duration = Duration::from_secs(10);
 
-/// What somebody else must do.
-pub(crate) const APPROVE: &str = "ask a coordinator to run `cairn devices approve`, then `cairn sync` here";
-/// How soon an announcement follows a new invitation.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// What a guest that has used the code may take for its last step.
 const LAST_STEP: Duration = Duration::from_secs(10);
 
@@ -48,19 +36,8 @@ pub struct ServeOptions {
     pub listen: SocketAddr,
     /// Announce and browse on the interfaces listened on.
     pub discovery: bool,
-}
-
-/// One line of an answer over the socket.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Line {
-    Event(serde_json::Value),
-    Progress { done: u64, planned: u64, bytes: u64 },
-    Done(Result<Reply, NodeError>),
-}
-
-fn socket_path(folder: &Path) -> PathBuf {
-    folder.join("serve.sock")
+    /// Bytes that may pass in a day with relays and with remotes that are addresses; devices on this network cost nothing.
+    pub max_bytes: Option<u64>,
 }
 
 /// Serves until `stop` ends. `ready` is told the address with its real port, `tell` what people should hear of.
@@ -177,10 +154,8 @@ async fn serve_until(
     let endpoint = Arc::new(Endpoint::bind(options.listen, &secret, node.doors.door(device)).map_err(|e| fault(&e))?);
     let address = endpoint.address().map_err(|e| fault(&e))?;
     node.listens_at(address);
-    let socket = socket_path(node.folder());
-    // A stale socket of a killed service: the store's lock says that none is running.
-    std::fs::remove_file(&socket).ok();
-    let listener = UnixListener::bind(&socket).map_err(|e| NodeError::file(&socket, e))?;
+    *node.bytes_a_day.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = options.max_bytes;
+    let listener = socket::listen(node.folder())?;
     ready(json!({"listen": [address.to_string()], "device": device.to_string()}));
     let discover = options.discovery && !options.listen.ip().is_loopback();
     tokio::select! {
@@ -190,10 +165,12 @@ async fn serve_until(
         () = watch_doors(node) => {}
         () = watch_remotes(node) => {}
         () = watch_relays(node) => {}
+        () = watch_far(node, &endpoint) => {}
+        () = watch_timetable(node) => {}
         () = watch_jobs(node) => {}
         () = stop => {}
     }
-    std::fs::remove_file(&socket).map_err(|e| NodeError::file(&socket, e))
+    socket::remove(node.folder())
 }
 
 /// Invitations that arrive over a link open a door here too.
@@ -215,7 +192,8 @@ async fn accept_links(node: &Arc<Node>, endpoint: &Arc<Endpoint>) {
         tokio::spawn(async move {
             if let Ok(link) = Endpoint::finish(incoming).await {
                 let number = node.store().next_sync().ok();
-                let report = run_link(&node, link, true, false, number, &|_| {}).await;
+                let seen = crate::events::progress_of(&node, cairn_contract::Link::info(&link).remote.clone());
+                let report = run_link(&node, link, true, false, number, &seen).await;
                 note_link(&node, number, &report);
                 if let (Some(check), Some(device)) = (report.let_in, report.device) {
                     let (name, approved) = {
@@ -234,7 +212,7 @@ async fn accept_links(node: &Arc<Node>, endpoint: &Arc<Endpoint>) {
 }
 
 /// Remembers a link that brought something as a sync. One that brought nothing leaves no trace.
-fn note_link(node: &Node, number: Option<u32>, report: &LinkReport) {
+pub(crate) fn note_link(node: &Node, number: Option<u32>, report: &LinkReport) {
     let (Some(number), Some(device)) = (number, report.device) else { return };
     let mut store = node.store();
     if report.synced {
@@ -253,47 +231,6 @@ fn note_link(node: &Node, number: Option<u32>, report: &LinkReport) {
     store.note_sync(number, &[name], now_ms()).ok();
 }
 
-async fn find_devices(node: &Arc<Node>, endpoint: &Arc<Endpoint>, address: SocketAddr, wanted: bool) {
-    let Some(mut discovery) = wanted.then(|| Discovery::start(address.ip()).ok()).flatten() else {
-        return std::future::pending().await;
-    };
-    let busy: Arc<std::sync::Mutex<BTreeSet<String>>> = Arc::default();
-    let name: [u8; 8] = (&mut OsEntropy as &mut dyn Entropy).bytes();
-    let own = cairn_model::hex(&name);
-    let mut announced = None;
-    loop {
-        if announced != Some(node.doors.version()) {
-            announced = Some(node.doors.version());
-            // The name stays, so that who is linked already is not linked again; the tags follow the invitations.
-            let nonce: [u8; 8] = (&mut OsEntropy as &mut dyn Entropy).bytes();
-            if discovery.announce(address.port(), &name, &nonce, &node.doors.tags(&nonce)).is_err() {
-                return std::future::pending().await;
-            }
-        }
-        for found in discovery.next(LOOK_AGAIN).await {
-            // Both find each other; the lower name dials, so that there is one link.
-            let mine = is_ours(node, &found) && own < found.name;
-            if !mine || !busy.lock().expect("no panic holds it").insert(found.name.clone()) {
-                continue;
-            }
-            let (node, endpoint, busy) = (node.clone(), endpoint.clone(), busy.clone());
-            tokio::spawn(async move {
-                for address in &found.addresses {
-                    let knock = knock_with(node.store().discovery_key());
-                    if let Ok(link) = endpoint.dial(*address, None, &knock).await {
-                        let number = node.store().next_sync().ok();
-                        let report = run_link(&node, link, true, false, number, &|_| {}).await;
-                        note_link(&node, number, &report);
-                        break;
-                    }
-                }
-                tokio::time::sleep(REDIAL).await;
-                busy.lock().expect("no panic holds it").remove(&found.name);
-            });
-        }
-    }
-}
-
 async fn answer_requests(node: &Arc<Node>, listener: &UnixListener) {
     loop {
         // One client that cannot be accepted is told by its own end; the others go on.
@@ -306,13 +243,16 @@ async fn answer_requests(node: &Arc<Node>, listener: &UnixListener) {
 }
 
 async fn answer_one(node: &Arc<Node>, stream: UnixStream) -> std::io::Result<()> {
+    if !socket::is_own(node.folder(), &stream) {
+        return Ok(());
+    }
     let (read, mut write) = stream.into_split();
     let mut text = String::new();
     let mut read = BufReader::new(read.take(REQUEST_BYTES));
     read.read_line(&mut text).await?;
-    let request: Request = match serde_json::from_str(&text) {
+    let request = match socket::request(&text) {
         Ok(request) => request,
-        Err(e) => return write_line(&mut write, &Line::Done(Err(NodeError::input(format!("not a request: {e}"))))).await,
+        Err(e) => return write_line(&mut write, &Line::Done(Err(e))).await,
     };
     if request == Request::Events {
         return crate::events::stream(node, read.into_inner().into_inner(), write).await;
@@ -329,6 +269,12 @@ async fn answer_one(node: &Arc<Node>, stream: UnixStream) -> std::io::Result<()>
                 .await
             }
             Request::Peers { near: true } => peers_near(node, None).await.map(Reply::new),
+            Request::Doctor(request) => {
+                let tell = |done, planned, rows| {
+                    rows_tx.send_replace((done, planned, rows));
+                };
+                crate::doctor::doctor(node, &request, &tell).await
+            }
             Request::Job(request) => {
                 let tell = |done, planned, rows| {
                     rows_tx.send_replace((done, planned, rows));
@@ -366,173 +312,4 @@ async fn answer_one(node: &Arc<Node>, stream: UnixStream) -> std::io::Result<()>
 
 fn line_of(p: &Progress) -> Line {
     Line::Progress { done: p.sent + p.received, planned: p.to_send.saturating_add(p.to_receive), bytes: p.sent_bytes + p.received_bytes }
-}
-
-pub(crate) async fn write_line(write: &mut (impl AsyncWriteExt + Unpin), line: &Line) -> std::io::Result<()> {
-    let mut text = serde_json::to_vec(line)?;
-    text.push(b'\n');
-    write.write_all(&text).await
-}
-
-/// Asks a running service, or opens the store and answers in process.
-pub struct Client {
-    home: Home,
-    project: Option<String>,
-    wait: Duration,
-}
-
-/// How often a busy store is tried again.
-const TRY_AGAIN: Duration = Duration::from_millis(25);
-
-/// (batches done, batches planned, bytes).
-pub type Seen<'a> = &'a (dyn Fn(u64, u64, u64) + Sync);
-
-impl Client {
-    /// For one project of a home; `wait` is how long a busy store is waited for.
-    pub fn new(home: Home, project: Option<String>, wait: Duration) -> Self {
-        Self { home, project, wait }
-    }
-
-    /// Answers one request, wherever the store is open.
-    pub fn ask(&self, request: Request, seen: Seen<'_>) -> Result<Reply, NodeError> {
-        let folder = match (self.home.project(self.project.as_deref()), &request) {
-            // Anyone may look at a bundle from outside, and check that it is whole.
-            (_, Request::Bundle(bundle @ BundleRequest::Verify { .. })) => return bundle_without_keys(bundle),
-            (Err(_), Request::Bundle(bundle @ BundleRequest::Inspect { .. })) if self.project.is_none() => {
-                return bundle_without_keys(bundle);
-            }
-            (found, _) => found?,
-        };
-        if Waiting::read(&folder).is_some()
-            && let Some(reply) = self.while_waiting(&folder, &request)?
-        {
-            return Ok(reply);
-        }
-        match self.here_or_there(&folder)? {
-            Place::There(stream) => ask_service(stream, &request, seen),
-            Place::Here(node) => in_process(*node, request, seen),
-        }
-    }
-
-    /// Calls `each` with what happens at the running service, until it ends. The first event says who is there.
-    ///
-    /// # Errors
-    /// No service runs; it ended.
-    pub fn events(&self, each: &mut dyn FnMut(&serde_json::Value)) -> Result<(), NodeError> {
-        use std::io::{BufRead, Write};
-        let folder = self.home.project(self.project.as_deref())?;
-        let none = |_| NodeError::refused("no service runs for this project, so nothing is told", "start one: `cairn serve`");
-        let stream = StdUnixStream::connect(socket_path(&folder)).map_err(none)?;
-        let gone = |e: &dyn std::fmt::Display| NodeError::Store { message: format!("the running service did not answer: {e}") };
-        let mut text = serde_json::to_vec(&Request::Events).map_err(|e| gone(&e))?;
-        text.push(b'\n');
-        (&stream).write_all(&text).map_err(|e| gone(&e))?;
-        for line in std::io::BufReader::new(stream).lines() {
-            match serde_json::from_str(&line.map_err(|e| gone(&e))?).map_err(|e| gone(&e))? {
-                Line::Event(event) => each(&event),
-                Line::Done(Err(e)) => return Err(e),
-                Line::Done(Ok(_)) | Line::Progress { .. } => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// What can be answered while a request to enter waits. A sync asks again, and goes on once the project is here.
-    fn while_waiting(&self, folder: &Path, request: &Request) -> Result<Option<Reply>, NodeError> {
-        let device = self.home.keys()?.device();
-        let name = std::fs::read_to_string(folder.join("name")).unwrap_or_default();
-        match request {
-            Request::Sync(sync) => {
-                let full = |typed: &String| match Carrier::of(typed, sync.folder.as_deref()) {
-                    Some(place) => place.name(),
-                    None => typed.clone(),
-                };
-                let targets: Vec<String> = sync.targets.iter().map(full).collect();
-                blocking(ask_again(&self.home, folder, &targets, sync.timeout_s))?;
-                Ok(None)
-            }
-            Request::Whoami | Request::Status => {
-                let project = json!({"name": name, "role": null, "state": "pending"});
-                let data = json!({"device": device.to_string(), "digits": device.digits(), "state": "pending", "name": name, "projects": [project]});
-                let warnings = vec!["a coordinator must approve this device; `cairn sync` asks again".to_owned()];
-                Ok(Some(Reply { data, warnings, ..Reply::default() }))
-            }
-            _ => {
-                Err(NodeError::not_allowed(format!("this device asked to enter `{name}` and waits for a coordinator's approval"), APPROVE))
-            }
-        }
-    }
-
-    /// `true` if a service runs for the project.
-    pub fn is_served(&self) -> Result<bool, NodeError> {
-        Ok(StdUnixStream::connect(socket_path(&self.home.project(self.project.as_deref())?)).is_ok())
-    }
-
-    /// Opens the store for serving, waiting for short commands to end.
-    pub fn open(&self) -> Result<Node, NodeError> {
-        let until = Instant::now() + self.wait;
-        loop {
-            match Node::open(&self.home, self.project.as_deref()) {
-                Err(NodeError::InUse { .. }) if Instant::now() < until => std::thread::sleep(TRY_AGAIN),
-                other => return other,
-            }
-        }
-    }
-
-    fn here_or_there(&self, folder: &Path) -> Result<Place, NodeError> {
-        let until = Instant::now() + self.wait;
-        loop {
-            if let Ok(stream) = StdUnixStream::connect(socket_path(folder)) {
-                return Ok(Place::There(stream));
-            }
-            match Node::open(&self.home, self.project.as_deref()) {
-                Ok(node) => return Ok(Place::Here(Box::new(node))),
-                Err(NodeError::InUse { .. }) if Instant::now() < until => std::thread::sleep(TRY_AGAIN),
-                Err(e) => return Err(e),
-            }
-        }
-    }
-}
-
-enum Place {
-    Here(Box<Node>),
-    There(StdUnixStream),
-}
-
-fn in_process(node: Node, request: Request, seen: Seen<'_>) -> Result<Reply, NodeError> {
-    let runtime = || tokio::runtime::Runtime::new().map_err(|e| NodeError::Store { message: e.to_string() });
-    let told = |p: &Progress| seen(p.sent + p.received, p.to_send.saturating_add(p.to_receive), p.sent_bytes + p.received_bytes);
-    match request {
-        Request::Sync(request) => {
-            let node = Arc::new(node);
-            runtime()?.block_on(network::sync(&node, &request, &told))
-        }
-        Request::Bundle(bundle) => crate::bundles::bundle(&node, &bundle, &told),
-        Request::Peers { near: true } => {
-            let node = Arc::new(node);
-            runtime()?.block_on(peers_near(&node, None)).map(Reply::new)
-        }
-        Request::Job(request) => {
-            let node = Arc::new(node);
-            runtime()?.block_on(crate::jobs::job(&node, &request, seen))
-        }
-        other => node.handle_telling(other, seen),
-    }
-}
-
-fn ask_service(stream: StdUnixStream, request: &Request, seen: Seen<'_>) -> Result<Reply, NodeError> {
-    use std::io::{BufRead, Write};
-    let gone = |e: &dyn std::fmt::Display| NodeError::Store { message: format!("the running service did not answer: {e}") };
-    let mut text = serde_json::to_vec(request).map_err(|e| gone(&e))?;
-    text.push(b'\n');
-    (&stream).write_all(&text).map_err(|e| gone(&e))?;
-    for line in std::io::BufReader::new(stream).lines() {
-        let line = line.map_err(|e| gone(&e))?;
-        match serde_json::from_str(&line).map_err(|e| gone(&e))? {
-            Line::Progress { done, planned, bytes } => seen(done, planned, bytes),
-            Line::Done(done) => return done,
-            Line::Event(_) => {}
-        }
-    }
-    Err(gone(&"it ended"))
 }

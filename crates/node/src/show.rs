@@ -60,6 +60,12 @@ pub(crate) fn observation(o: &DocView) -> serde_json::Value {
     if let Some(dataset) = &o.seen.dataset {
         out["dataset"] = json!(dataset.name);
     }
+    if !o.seen.both.is_empty() {
+        out["both_meant_with"] = json!(o.seen.both.iter().map(ToString::to_string).collect::<Vec<_>>());
+    }
+    if o.seen.purged {
+        out["purged"] = json!(true);
+    }
     if let Some(made) = &o.seen.made_with {
         out["configuration_version"] = json!(made.to_string());
     }

@@ -1,9 +1,12 @@
 //! Remotes that are folders or files, kept up to date while the service runs: when something changes there, when something
 //! changes here, and every minute, because neither events nor network shares can be relied on.
 
+use crate::budget::Budget;
 use crate::carry::{Carrier, Errand, sync_place};
 use crate::heard::Heard;
 use crate::home::Node;
+use crate::remotes::{always_kept, ways};
+use cairn_contract::MailboxError;
 use cairn_sync::ExchangeSetup;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeMap;
@@ -23,15 +26,16 @@ pub(crate) async fn watch_remotes(node: &Arc<Node>) {
     let news = Arc::new(Notify::new());
     let mut watched: BTreeMap<PathBuf, RecommendedWatcher> = BTreeMap::new();
     let mut states: BTreeMap<String, String> = BTreeMap::new();
-    let mut changes = node.changes();
+    let (mut changes, mut remotes_changed) = (node.changes(), node.remotes_changed.subscribe());
     loop {
-        let remotes = node.store().remotes().unwrap_or_default();
+        let remotes = always_kept(node);
         let places: Vec<(String, Carrier)> =
             remotes.iter().filter_map(|(name, target)| Some((name.clone(), Carrier::of_remote(target)?))).collect();
         // Relays are looked after beside this: they tell what is new themselves.
         let places: Vec<(String, PathBuf, Carrier)> =
             places.into_iter().filter_map(|(name, place)| Some((name, place.path()?.to_owned(), place))).collect();
         watched.retain(|path, _| places.iter().any(|(_, at, _)| at == path));
+        let idle = places.is_empty();
         for (name, path, place) in places {
             if !watched.contains_key(&path)
                 && let Some(watcher) = watcher(&place, &news)
@@ -41,10 +45,13 @@ pub(crate) async fn watch_remotes(node: &Arc<Node>) {
             visit_one(node, &name, place, false, &mut states).await;
         }
         tokio::select! {
-            () = tokio::time::sleep(POLL) => continue,
+            () = tokio::time::sleep(POLL), if !idle => continue,
             () = news.notified() => {}
-            changed = changes.recv() => if matches!(changed, Err(RecvError::Closed)) { return std::future::pending().await },
-            () = node.remotes_changed.notified() => continue,
+            changed = changes.recv(), if !idle => if matches!(changed, Err(RecvError::Closed)) { return std::future::pending().await },
+            changed = remotes_changed.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return std::future::pending().await,
+            },
         }
         tokio::time::sleep(QUIET).await;
     }
@@ -75,9 +82,16 @@ pub(crate) async fn visit_one(node: &Arc<Node>, name: &str, place: Carrier, rece
     let (of, typed) = (node.clone(), name.to_owned());
     let done = tokio::task::spawn_blocking(move || {
         let number = of.store().next_sync()?;
-        let setup = ExchangeSetup { pull: true, push: true, receipt_later, ..ExchangeSetup::default() };
-        let errand = Errand { typed: &typed, place: &place, setup: &setup, number, unasked: true, quick: true };
-        let row = sync_place(&of, &errand, &|_| {})?;
+        let (pull, push) = ways(&of.store().remote_rule(&typed)?);
+        let setup = ExchangeSetup { pull, push, receipt_later, ..ExchangeSetup::default() };
+        let budget = if place.path().is_none() { of.rest_of_day()? } else { None };
+        let errand = Errand { typed: &typed, place: &place, setup: &setup, number, unasked: true, quick: true, budget: budget.as_ref() };
+        if budget.as_ref().is_some_and(Budget::is_over) {
+            return Ok(crate::carry::refused_by(&typed, place.transport(), &MailboxError::Spent(place.name())));
+        }
+        let row = sync_place(&of, &errand, &crate::events::progress_of(&of, typed.clone()));
+        of.note_spent(budget.as_ref())?;
+        let row = row?;
         if row["received"]["batches"].as_u64().unwrap_or(0) > 0 {
             of.store().note_sync(number, std::slice::from_ref(&typed), crate::now_ms())?;
         }

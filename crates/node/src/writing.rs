@@ -36,7 +36,7 @@ fn edit_of(set: &AddRequest, configuration: Option<&Configuration>, before: &Obs
     Ok(edit)
 }
 
-fn shown(store: &Store, id: &DocId) -> Answered {
+pub(crate) fn shown(store: &Store, id: &DocId) -> Answered {
     let view = store.observation(id)?.ok_or_else(|| NodeError::NotFound { what: format!("observation {id}") })?;
     Ok(Reply::new(json!({"observation": show::observation(&view)})))
 }
@@ -97,48 +97,4 @@ pub(crate) fn remove(node: &Node, ids: &[String], deleted: bool) -> Answered {
         rows.extend(store.observation(id)?.map(|o| show::observation(&o)));
     }
     Ok(Reply::new(json!({"observations": rows, "changed": changed})))
-}
-
-/// The value that was meant: as `conflicts` prints it, or a position as people type it.
-fn offered_value(offered: &[Value], typed: &str) -> Result<Value, NodeError> {
-    let geo = Place::parse_typed(typed).ok().map(|p| p.to_geo());
-    let meant = |v: &&Value| v.display() == typed || Some(v.display()) == geo;
-    offered.iter().find(meant).cloned().ok_or_else(|| {
-        let list: Vec<String> = offered.iter().map(Value::display).collect();
-        NodeError::input(format!("`{typed}` is none of the values to choose from: {}", list.join(" | ")))
-    })
-}
-
-/// Writes the chosen value on top of all concurrent ones; "deleted" takes `true` or `false`.
-pub(crate) fn resolve(node: &Node, id: &str, key: &str, value: &str) -> Answered {
-    let mut store = node.store();
-    let id = resolve_id(&store, id)?;
-    let view = store.observation(&id)?.ok_or_else(|| NodeError::NotFound { what: format!("observation {id}") })?;
-    let entry = view.conflicts.iter().find(|c| c.key == key);
-    let entry = entry.ok_or_else(|| NodeError::NotFound { what: format!("open conflict on `{key}` of {id}") })?;
-    let offered: Vec<Value> = entry.values.iter().filter_map(|v| v.value.clone()).collect();
-    let doc_key = match key {
-        "category" | "at" | "where" | "note" | "deleted" => DocKey::decode(key),
-        other => DocKey::Field(other.to_owned()),
-    };
-    let typed = match doc_key {
-        DocKey::Deleted => match value {
-            "true" => Some(Value::Bool(true)),
-            "false" => None,
-            _ => return Err(NodeError::input("`deleted` is settled with true or false")),
-        },
-        _ => Some(offered_value(&offered, value)?),
-    };
-    let settled = match typed {
-        // The same deletion again would be no change: settling writes it anew, on top of the unseen edit.
-        Some(Value::Bool(true)) if doc_key == DocKey::Deleted => store.settle_deletion(&id, now_ms())?,
-        typed => {
-            let mut edit = Edit::new();
-            edit.set(&doc_key, typed);
-            store.edit_observations(vec![(id, edit)], now_ms())? > 0
-        }
-    };
-    let mut reply = shown(&store, &id)?;
-    reply.data["settled"] = json!(settled);
-    Ok(reply)
 }

@@ -17,8 +17,7 @@ struct RowRef<'a> {
     _applied: Passed<ChangeRef>,
     #[serde(rename = "waiting")]
     _waiting: Passed<ChangeRef>,
-    #[serde(rename = "creator")]
-    _creator: Option<(ChangeHash, u32)>,
+    creator: Option<(ChangeHash, u32)>,
     #[serde(borrow)]
     state: StateRef<'a>,
 }
@@ -122,8 +121,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Live<'a> {
 
 /// What is shown of a row.
 pub(crate) enum Glimpse<'a> {
-    /// Every key has one value.
-    Plain(DocKind, DocId, Vec<(&'a str, ValueRef<'a>)>),
+    /// Every key has one value: kind, id, chain of its creator, keys.
+    Plain(DocKind, DocId, Option<u32>, Vec<(&'a str, ValueRef<'a>)>),
     /// Some have several.
     Contested(Box<DocRow>),
 }
@@ -134,7 +133,7 @@ impl<'a> Glimpse<'a> {
         if row.state.keys.contested {
             return Ok(Self::Contested(Box::new(from_bytes(bytes, "document")?)));
         }
-        Ok(Self::Plain(row.kind, row.id, row.state.keys.shown))
+        Ok(Self::Plain(row.kind, row.id, row.creator.map(|(_, chain)| chain), row.state.keys.shown))
     }
 
     pub fn kind(&self) -> DocKind {
@@ -146,15 +145,23 @@ impl<'a> Glimpse<'a> {
 
     pub fn id(&self) -> DocId {
         match self {
-            Self::Plain(_, id, _) => *id,
+            Self::Plain(_, id, ..) => *id,
             Self::Contested(row) => row.id,
+        }
+    }
+
+    /// The chain of whoever created it.
+    pub fn creator(&self) -> Option<u32> {
+        match self {
+            Self::Plain(_, _, creator, _) => *creator,
+            Self::Contested(row) => row.creator.map(|(_, chain)| chain),
         }
     }
 
     /// The shown value of one key.
     pub fn get(&self, key: &str) -> Option<ValueRef<'_>> {
         match self {
-            Self::Plain(_, _, keys) => keys.binary_search_by(|(k, _)| (*k).cmp(key)).ok().map(|n| keys[n].1),
+            Self::Plain(.., keys) => keys.binary_search_by(|(k, _)| (*k).cmp(key)).ok().map(|n| keys[n].1),
             Self::Contested(row) => row.state.get(key).map(Value::borrowed),
         }
     }
@@ -165,14 +172,14 @@ impl<'a> Glimpse<'a> {
 
     pub fn is_empty(&self) -> bool {
         match self {
-            Self::Plain(_, _, keys) => keys.is_empty(),
+            Self::Plain(.., keys) => keys.is_empty(),
             Self::Contested(row) => row.state.is_empty(),
         }
     }
 
     pub fn observation(&self) -> ObservationRef<'_> {
         match self {
-            Self::Plain(_, _, keys) => ObservationRef::of_shown(keys.iter().copied()),
+            Self::Plain(.., keys) => ObservationRef::of_shown(keys.iter().copied()),
             Self::Contested(row) => ObservationRef::of_shown(row.state.shown().map(|(key, value)| (key, value.borrowed()))),
         }
     }
@@ -180,7 +187,7 @@ impl<'a> Glimpse<'a> {
     /// Every key with its shown value.
     pub fn each(&self, see: &mut dyn FnMut(&str, ValueRef<'_>)) {
         match self {
-            Self::Plain(_, _, keys) => keys.iter().for_each(|(key, value)| see(key, *value)),
+            Self::Plain(.., keys) => keys.iter().for_each(|(key, value)| see(key, *value)),
             Self::Contested(row) => row.state.shown().for_each(|(key, value)| see(key, value.borrowed())),
         }
     }

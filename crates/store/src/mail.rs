@@ -400,27 +400,16 @@ impl Store {
         })
     }
 
-    /// Names for targets, and what they stand for.
-    pub fn remotes(&self) -> Result<Vec<(String, String)>, StoreError> {
-        use redb::ReadableTable;
+    /// The latest time each device's clock gave to a batch of its own.
+    pub fn newest_wall_ms(&self) -> Result<Vec<(cairn_model::DeviceId, i64)>, StoreError> {
         let v = self.view()?;
-        let mut out = Vec::new();
-        for row in v.remotes.iter()? {
-            let (name, target) = row?;
-            out.push((name.value().to_owned(), String::from_utf8_lossy(target.value()).into_owned()));
+        let mut out = std::collections::BTreeMap::new();
+        for (n, feed) in self.mem.feeds.iter().enumerate().filter(|(_, f)| f.seq >= f.base) {
+            let ms = read_batch(&v, &self.mem, n as u32, feed.seq)?.header.wall_ms;
+            let newest = out.entry(feed.device).or_insert(ms);
+            *newest = ms.max(*newest);
         }
-        Ok(out)
-    }
-
-    /// Gives a target a name, or takes the name away.
-    pub fn set_remote(&mut self, name: &str, target: Option<&str>) -> Result<(), StoreError> {
-        self.write(|t, _, _| {
-            match target {
-                Some(target) => drop(t.remotes.insert(name, target.as_bytes())?),
-                None => drop(t.remotes.remove(name)?),
-            }
-            Ok(())
-        })
+        Ok(out.into_iter().collect())
     }
 
     /// Tips before the first batch of each chain that its author's clock puts at or after `since_ms`. Clocks may be wrong: it only

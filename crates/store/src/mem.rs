@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// Of the tables. 2: changes of quarantined batches are listed (`apart.1`), read keys are sealed. 3: mailboxes and remotes. 4: data sets, runs of jobs.
 /// 5: which sync brought a batch, what is set aside.
-pub(crate) const STORE_FORMAT: u32 = 5;
+pub(crate) const STORE_FORMAT: u32 = 6;
 /// Data format of this version, in every batch header.
 pub(crate) const DATA_FORMAT: (u16, u16) = (1, 0);
 

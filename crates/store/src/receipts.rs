@@ -130,9 +130,12 @@ impl Store {
     }
 
     /// Of two incarnations the later one counts: it knows the other's feed, and not the other way round. A device that never wrote has
-    /// no feed to tell by: then the one that claims less counts, whoever hands it on.
+    /// no feed to tell by: then the one that claims less counts, first of what this device made, whoever hands it on.
     fn replaces(&self, receipt: &Receipt, known: &Receipt) -> bool {
-        let claims = |r: &Receipt| r.frontier.iter().map(|tip| u128::from(tip.seq)).sum::<u128>();
+        let own: Vec<FeedId> = self.mem.feeds.iter().filter(|f| f.device == self.mem.device).map(|f| f.id).collect();
+        let sum = |tips: &mut dyn Iterator<Item = &cairn_trust::Tip>| tips.map(|tip| u128::from(tip.seq)).sum::<u128>();
+        let of_ours = |r: &Receipt| sum(&mut r.frontier.iter().filter(|tip| own.contains(&tip.feed)));
+        let claims = |r: &Receipt| (of_ours(r), sum(&mut r.frontier.iter()));
         match (self.is_before(known, receipt), self.is_before(receipt, known)) {
             (true, _) => true,
             (false, true) => false,

@@ -154,6 +154,9 @@ fn outcome(
     targets: &BTreeSet<u64>,
     plan: RevertPlan,
 ) -> Result<Outcome, StoreError> {
+    if row.state.get("purged") == Some(&Value::Bool(true)) {
+        return Ok(Outcome::Kept);
+    }
     let all = changes(t, mem, row)?;
     if let RevertWhat::Version(_, head) = what {
         if !all.iter().any(|change| change.hash == *head) {

@@ -46,6 +46,8 @@ pub(crate) const SYNC_DOCS: TableDefinition<u64, u8> = TableDefinition::new("syn
 pub(crate) const MAILBOXES: TableDefinition<&[u8; 16], Bytes> = TableDefinition::new("mailboxes.1");
 /// name -> target
 pub(crate) const REMOTES: TableDefinition<&str, Bytes> = TableDefinition::new("remotes.1");
+/// name -> RemoteRule: when and which way it is visited
+pub(crate) const REMOTE_RULES: TableDefinition<&str, Bytes> = TableDefinition::new("remote-rules.1");
 
 /// data set (name and identifying columns, as in documents) -> number
 pub(crate) const DATASETS: TableDefinition<&str, u32> = TableDefinition::new("datasets.1");
@@ -116,6 +118,7 @@ tables! {
     apart: APART<&'static [u8; 48], Bytes>,
     mailboxes: MAILBOXES<&'static [u8; 16], Bytes>,
     remotes: REMOTES<&'static str, Bytes>,
+    remote_rules: REMOTE_RULES<&'static str, Bytes>,
     datasets: DATASETS<&'static str, u32>,
     by_dataset: BY_DATASET<u64, ()>,
     jobs: JOBS<&'static str, Bytes>,

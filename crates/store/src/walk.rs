@@ -53,6 +53,10 @@ impl Walk<'_> {
     }
 
     fn then(&self, row: &DocRow, moment: &AsOf, visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        // What was purged is not taken out of the history by the back door.
+        if Observation::read(&row.state).purged {
+            return Ok(());
+        }
         let state = state_at(&self.view, self.mem, row, moment)?;
         let seen = Observation::read(&state);
         let brought = self.filter.only.as_ref().is_none_or(|ids| ids.contains(&row.id));

@@ -80,6 +80,9 @@ pub enum MailboxError {
     /// Whoever keeps it does not want to, and says why.
     #[error("{0}: {1}")]
     Refused(String, String),
+    /// The line to it is metered, and what may pass has passed.
+    #[error("{0}: the bytes that may be used are used up")]
+    Spent(String),
     /// Anything else.
     #[error("{0}: {1}")]
     Io(String, String),

@@ -69,35 +69,35 @@ impl Discovery {
         Ok(())
     }
 
-    /// Waits up to `most` for news; gives everything known now.
-    pub async fn next(&mut self, most: Duration) -> Vec<Found> {
+    /// Waits up to `most`; says whether anybody came, went or was heard again, and gives everyone known now.
+    pub async fn next(&mut self, most: Duration) -> (bool, Vec<Found>) {
+        let mut news = false;
         if let Ok(Ok(event)) = tokio::time::timeout(most, self.events.recv_async()).await {
-            self.take(event);
+            news |= self.take(event);
             while let Ok(event) = self.events.try_recv() {
-                self.take(event);
+                news |= self.take(event);
             }
         }
-        self.found.values().cloned().collect()
+        (news, self.found.values().cloned().collect())
     }
 
-    fn take(&mut self, event: ServiceEvent) {
+    fn take(&mut self, event: ServiceEvent) -> bool {
         match event {
-            ServiceEvent::ServiceRemoved(_, name) => {
-                self.found.remove(&name);
-            }
+            ServiceEvent::ServiceRemoved(_, name) => self.found.remove(&name).is_some(),
             ServiceEvent::ServiceResolved(info) => {
                 let name = info.get_fullname().to_owned();
                 let text = |key| info.get_property_val_str(key).and_then(|v| unhex(v).ok()).unwrap_or_default();
                 let port = info.get_port();
                 let known = self.found.len() >= CANDIDATES && !self.found.contains_key(&name);
                 if known || Some(&name) == self.own.as_ref() {
-                    return;
+                    return false;
                 }
                 let mut addresses: Vec<SocketAddr> = info.get_addresses().iter().map(|ip| socket(ip, port)).collect();
                 addresses.sort_by_key(SocketAddr::is_ipv6);
                 self.found.insert(name.clone(), Found { name, nonce: text("n"), tags: text("t"), addresses });
+                true
             }
-            _ => {}
+            _ => false,
         }
     }
 }

@@ -7,9 +7,11 @@
 mod discovery;
 mod endpoint;
 mod link;
+mod probe;
 mod tls;
 
 pub use discovery::{Discovery, DiscoveryError, Found};
 pub use endpoint::{Endpoint, EndpointError};
 pub use link::QuicLink;
+pub use probe::multicast_passes;
 pub use tls::{Answer, Door, Knock};

@@ -1,5 +1,6 @@
 //! Backups: a sealed copy of the whole project in a file, and plain copies beside the store before imports and syncs.
 
+mod anew;
 mod file;
 mod restore;
 

@@ -25,6 +25,8 @@ pub struct RestoreChoice {
     pub passphrase: Option<Vec<u8>>,
     /// Tell what would be there and what would be missing only.
     pub dry_run: bool,
+    /// What is shown in the backup begins a project of this name, without members, history and what was deleted.
+    pub as_new: Option<String>,
 }
 
 fn open(path: &Path, secret: &BackupSecret<'_>) -> Result<Opening<BufReader<fs::File>>, NodeError> {
@@ -61,6 +63,9 @@ impl Home {
     pub fn restore_backup(&self, choice: &RestoreChoice) -> Result<Reply, NodeError> {
         let own = if self.key_place().is_some() { Some(self.keys()?) } else { None };
         let taken = self.take_out(choice, own.as_ref())?;
+        if let Some(name) = &choice.as_new {
+            return super::anew::begin_with(self, &taken.store, name, choice.dry_run);
+        }
         if own.as_ref().is_some_and(|keys| keys.device() != taken.keys.device()) {
             return Err(NodeError::not_allowed(
                 "this home is another device than the one the backup is of",

@@ -86,6 +86,20 @@ pub enum Step {
     Export(ExportStep),
     /// Rows out to a SODA endpoint (Socrata).
     Soda(SodaStep),
+    /// A sealed backup.
+    Backup(BackupStep),
+}
+
+/// A sealed backup of the whole project.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackupStep {
+    /// A file, or a folder in which old ones are thinned; a relative path begins at the job's file.
+    pub to: String,
+    /// Keep so many of this device in the folder; 5 if absent.
+    pub keep: Option<u32>,
+    /// Where a passphrase is that opens it too: `env:NAME`, `file:PATH`, `keystore:NAME`.
+    pub passphrase: Option<String>,
 }
 
 /// Rows out to a file.
@@ -182,8 +196,10 @@ impl Job {
             super::schedule::duration(text)?;
         }
         for step in &self.then {
-            if let Step::Soda(soda) = step {
-                soda.check()?;
+            match step {
+                Step::Soda(soda) => soda.check()?,
+                Step::Backup(backup) => backup.check()?,
+                Step::Sync(_) | Step::Export(_) => {}
             }
         }
         Ok(())
@@ -238,6 +254,7 @@ impl ExportStep {
             write: WriteOptions { format: self.format.clone(), bom: self.bom, raw: self.raw, delimiter: None },
             round: self.round.clone(),
             as_of: None,
+            pairs: false,
             filter: ListRequest {
                 category: self.category.clone(),
                 dataset: self.dataset.clone(),
@@ -262,14 +279,24 @@ impl SodaStep {
         if !matches!(self.method.as_str(), "upsert" | "append" | "replace" | "delete") {
             return Err(format!("`{}` is no method: upsert, append, replace, delete", self.method));
         }
-        for place in [&self.password, &self.token, &self.app_token].into_iter().flatten() {
-            if !["env:", "file:", "keystore:"].iter().any(|p| place.starts_with(p)) {
-                return Err(
-                    "a secret does not belong into a job's file: write where it is, as `env:NAME`, `file:PATH` or `keystore:NAME`".into()
-                );
-            }
+        [&self.password, &self.token, &self.app_token].into_iter().flatten().try_for_each(|place| is_place(place))
+    }
+}
+
+/// A secret itself does not lie in a job's file.
+fn is_place(place: &str) -> Result<(), String> {
+    match ["env:", "file:", "keystore:"].iter().any(|p| place.starts_with(p)) {
+        true => Ok(()),
+        false => Err("a secret does not belong into a job's file: write where it is, as `env:NAME`, `file:PATH` or `keystore:NAME`".into()),
+    }
+}
+
+impl BackupStep {
+    fn check(&self) -> Result<(), String> {
+        if self.to.is_empty() {
+            return Err("a backup needs `to`: a file or a folder".into());
         }
-        Ok(())
+        self.passphrase.as_deref().map_or(Ok(()), is_place)
     }
 }
 

@@ -5,10 +5,11 @@ mod input;
 mod new;
 mod run;
 pub(crate) mod schedule;
+mod secret;
 mod soda;
 mod watch;
 
-pub use file::{ExportStep, Job, SodaStep, Step};
+pub use file::{BackupStep, ExportStep, Job, SodaStep, Step};
 pub use schedule::Schedule;
 pub(crate) use watch::watch_jobs;
 

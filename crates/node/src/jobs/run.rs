@@ -1,8 +1,9 @@
 //! A run of a job: its input, what is done with it, what follows, and what is written down.
 
-use super::file::{Job, Step};
+use super::file::{BackupStep, Job, Step};
+use super::secret::secret;
 use super::{Schedule, Told, input, soda, time};
-use crate::request::{Reply, SyncRequest};
+use crate::request::{BackupRequest, Reply, SyncRequest};
 use crate::{Node, NodeError, now_ms};
 use cairn_store::InstalledJob;
 use serde_json::{Value, json};
@@ -17,12 +18,8 @@ pub(crate) fn zone(node: &Node, job: &Job) -> Option<String> {
 /// When an installed job is due next; in the past if it was missed. `None` without a schedule.
 pub(crate) fn due(node: &Node, job: &Job, installed: &InstalledJob) -> Result<Option<i64>, NodeError> {
     let Some(text) = &job.schedule else { return Ok(None) };
-    let schedule = Schedule::parse(text).map_err(NodeError::input)?;
-    let now = now_ms();
-    // What a clock that was ahead wrote down does not count: it must not stop a job for good.
-    let known = [installed.began_ms, Some(installed.since_ms)].into_iter().flatten().filter(|ms| *ms <= now).max();
-    let Some(last) = known else { return Ok(Some(now)) };
-    schedule.next_after(last, zone(node, job).as_deref()).map(Some).map_err(NodeError::input)
+    let due = super::schedule::due(text, zone(node, job).as_deref(), installed.since_ms, installed.began_ms, now_ms());
+    due.map(Some).map_err(NodeError::input)
 }
 
 /// One run of a job at a time: a second one would read what the first one writes.
@@ -99,21 +96,7 @@ async fn attempt(node: &Arc<Node>, job: &Job, path: &Path, dry_run: bool, told: 
     }
     let mut steps = Vec::new();
     for step in &job.then {
-        let (what, done) = match step {
-            Step::Sync(targets) => {
-                let request = SyncRequest {
-                    targets: targets.clone(),
-                    folder: path.parent().map(|p| p.display().to_string()),
-                    ..SyncRequest::default()
-                };
-                ("sync", crate::network::sync(node, &request, &|_| {}).await)
-            }
-            Step::Export(export) => {
-                let request = crate::Request::Export(export.request(path));
-                ("export", tokio::task::block_in_place(|| node.handle_telling(request, told)))
-            }
-            Step::Soda(step) => ("soda", soda::publish(node, job, step, path).await),
-        };
+        let (what, done) = follow(node, job, step, path, told).await;
         // One step that fails does not keep the others from being tried: each is told.
         match done {
             Ok(done) => {
@@ -130,6 +113,26 @@ async fn attempt(node: &Arc<Node>, job: &Job, path: &Path, dry_run: bool, told: 
     }
     reply.data["steps"] = json!(steps);
     Ok(reply)
+}
+
+/// One thing that follows, with its word.
+async fn follow(node: &Arc<Node>, job: &Job, step: &Step, path: &Path, told: Told<'_>) -> (&'static str, Result<Reply, NodeError>) {
+    let here = |request| tokio::task::block_in_place(|| node.handle_telling(request, told));
+    match step {
+        Step::Sync(targets) => {
+            let folder = path.parent().map(|p| p.display().to_string());
+            let request = SyncRequest { targets: targets.clone(), folder, ..SyncRequest::default() };
+            ("sync", crate::network::sync(node, &request, &|_| {}).await)
+        }
+        Step::Export(export) => ("export", here(crate::Request::Export(export.request(path)))),
+        Step::Soda(step) => ("soda", soda::publish(node, job, step, path).await),
+        Step::Backup(backup) => ("backup", backup_request(node, backup, path).and_then(|request| here(crate::Request::Backup(request)))),
+    }
+}
+
+fn backup_request(node: &Node, step: &BackupStep, path: &Path) -> Result<BackupRequest, NodeError> {
+    let passphrase = step.passphrase.as_deref().map(|place| secret(node, place, path)).transpose()?;
+    Ok(BackupRequest { to: Some(super::file::resolve(&step.to, path).display().to_string()), passphrase, keep: step.keep })
 }
 
 /// Failed is worse than partly, which is worse than done.
@@ -188,6 +191,15 @@ pub(crate) fn check(node: &Arc<Node>, path: &Path, told: Told<'_>) -> Result<Rep
             Step::Soda(step) => {
                 if let Err(e) = soda::secrets(node, step, path) {
                     findings.push(json!({"place": "soda", "what": e.to_string()}));
+                }
+            }
+            Step::Backup(step) => {
+                let to = super::file::resolve(&step.to, path);
+                if !to.is_dir() && !to.parent().is_some_and(Path::is_dir) {
+                    findings.push(json!({"place": "backup", "what": format!("there is no folder for {}", to.display())}));
+                }
+                if let Err(e) = backup_request(node, step, path) {
+                    findings.push(json!({"place": "backup", "what": e.to_string()}));
                 }
             }
             Step::Sync(_) => {}

@@ -145,6 +145,29 @@ impl Schedule {
     }
 }
 
+/// When something with a schedule is due next, milliseconds; in the past if it was missed. Begun at `began_ms` last, known since
+/// `since_ms`.
+///
+/// # Errors
+/// The schedule or the zone is not one.
+pub(crate) fn due(text: &str, zone: Option<&str>, since_ms: i64, began_ms: Option<i64>, now_ms: i64) -> Result<i64, String> {
+    let schedule = Schedule::parse(text)?;
+    // What a clock that was ahead wrote down does not count: it must not stop it for good.
+    let known = [began_ms, Some(since_ms)].into_iter().flatten().filter(|ms| *ms <= now_ms).max();
+    match known {
+        Some(last) => schedule.next_after(last, zone),
+        None => Ok(now_ms),
+    }
+}
+
+/// The number of a day in a time zone; days of UTC where the zone is unknown.
+pub(crate) fn day_of(ms: i64, zone: Option<&str>) -> i64 {
+    let day_ms = 86_400_000;
+    let zone = zone.and_then(|z| cairn_formats::zone(z).ok()).unwrap_or(TimeZone::UTC);
+    let offset = Timestamp::from_millisecond(ms).map_or(0, |at| i64::from(zone.to_offset(at).seconds()) * 1000);
+    (ms + offset).div_euclid(day_ms)
+}
+
 fn short(day: Weekday) -> &'static str {
     match day {
         Weekday::Monday => "Mon",

@@ -1,7 +1,8 @@
 //! Rows out to a SODA endpoint (Socrata's producer API: dev.socrata.com/publishers/soda-producer): upsert and append by POST, replace
 //! by PUT, deletion by rows that say `":deleted": true`.
 
-use super::file::{Job, SodaStep, resolve};
+use super::file::{Job, SodaStep};
+use super::secret::secret;
 use crate::export::Rounding;
 use crate::reading::filter;
 use crate::request::{ListRequest, Reply};
@@ -60,27 +61,6 @@ pub(crate) fn secrets(node: &Node, step: &SodaStep, job: &Path) -> Result<Secret
         return Err(NodeError::input("soda: nobody may publish without `user` and `password`, or `token`"));
     }
     Ok(Secrets { user, token, app_token: find(&step.app_token)? })
-}
-
-fn secret(node: &Node, place: &str, job: &Path) -> Result<String, NodeError> {
-    let missing = |what: String, remedy: &str| NodeError::refused(what, remedy);
-    if let Some(name) = place.strip_prefix("env:") {
-        let found = node.surroundings.variable.as_ref().and_then(|look| look(name));
-        return found.filter(|s| !s.is_empty()).ok_or_else(|| missing(format!("{name} is not set"), "set it where the job runs"));
-    }
-    if let Some(file) = place.strip_prefix("file:") {
-        use std::os::unix::fs::PermissionsExt;
-        let path = resolve(file, job);
-        let mode = std::fs::metadata(&path).map_err(|e| NodeError::file(&path, e))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(missing(format!("{}: others can read it", path.display()), "chmod 600"));
-        }
-        let text = std::fs::read_to_string(&path).map_err(|e| NodeError::file(&path, e))?;
-        return Ok(text.lines().next().unwrap_or_default().trim_end().to_owned());
-    }
-    let name = place.strip_prefix("keystore:").unwrap_or(place);
-    crate::keystore::find_text(name)
-        .ok_or_else(|| missing(format!("the key store has no secret `{name}`, or is locked"), "`cairn job secret NAME` keeps one there"))
 }
 
 /// A name as that service makes them: small letters, digits and underscores.

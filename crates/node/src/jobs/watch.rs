@@ -23,13 +23,14 @@ pub(crate) async fn watch_jobs(node: &Arc<Node>) {
     loop {
         let mut wait = LOOK;
         let jobs = node.store().jobs().unwrap_or_default();
+        let none = jobs.is_empty();
         for installed in jobs {
             if let Some(left) = begin_if_due(node, installed, &mut tried) {
                 wait = wait.min(left);
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(wait.max(BREATH)) => {}
+            () = tokio::time::sleep(wait.max(BREATH)), if !none => {}
             () = node.jobs_changed.notified() => {}
         }
     }

@@ -4,6 +4,7 @@
 use super::visit::ring;
 use crate::carry::Carrier;
 use crate::home::Node;
+use crate::remotes::always_kept;
 use crate::watch::visit_one;
 use cairn_relay::wire::Head;
 use cairn_relay::{News, RelayUrl};
@@ -36,8 +37,9 @@ impl Drop for Running {
 /// Never ends.
 pub(crate) async fn watch_relays(node: &Arc<Node>) {
     let mut running: BTreeMap<String, (RelayUrl, Running)> = BTreeMap::new();
+    let mut changed = node.remotes_changed.subscribe();
     loop {
-        let remotes = node.store().remotes().unwrap_or_default();
+        let remotes = always_kept(node);
         let relays: BTreeMap<String, RelayUrl> =
             remotes.into_iter().filter_map(|(name, target)| Some((name, RelayUrl::parse(&target).ok()?))).collect();
         running.retain(|name, (url, _)| relays.get(name) == Some(url));
@@ -45,7 +47,9 @@ pub(crate) async fn watch_relays(node: &Arc<Node>) {
             let begin = || Running(tokio::spawn(keep_up(node.clone(), name.clone(), url.clone())));
             running.entry(name.clone()).or_insert_with(|| (url.clone(), begin()));
         }
-        node.relays_changed.notified().await;
+        if changed.changed().await.is_err() {
+            return std::future::pending().await;
+        }
     }
 }
 

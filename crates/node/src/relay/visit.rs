@@ -4,6 +4,7 @@
 use super::accounts::{Account, read_accounts};
 use super::state::{RelayState, mailbox_id, relay_tag};
 use crate::NodeError;
+use crate::budget::Metered;
 use crate::carry::{Carried, Errand, refused_by, row};
 use crate::home::{Node, now_ms};
 use cairn_contract::{Kept, Listing, Mailbox, MailboxError};
@@ -217,7 +218,8 @@ impl<'a> Visiting<'a> {
         let setup = ExchangeSetup { memory, in_small_steps: true, ..setup.clone() };
         let sync = (!setup.dry_run).then_some(self.errand.number);
         let mut noting = Noting { mailbox: &mut self.mailbox, node: self.node, tag: relay_tag(self.url) };
-        let carried = self.node.carry_at(&Mutex::default(), &mut noting, Some(id), setup, sync, &mut |p| seen(p));
+        let mut metered = Metered { mailbox: &mut noting, budget: self.errand.budget, place: self.url.to_string() };
+        let carried = self.node.carry_at(&Mutex::default(), &mut metered, Some(id), setup, sync, &mut |p| seen(p));
         if self.mailbox.must_list_again() && sync.is_some() {
             // Only a cache: without it everything is listed and compared.
             self.node.store().note_mailbox(&id, &Memory::default().encode()).ok();

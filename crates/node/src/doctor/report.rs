@@ -1,0 +1,113 @@
+//! A file for whoever helps from afar: what was found, versions and counts. No key, ticket, token or content; names and paths are taken out.
+
+use crate::{Node, NodeError, now_ms};
+use cairn_model::Instant;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::Path;
+use zip::write::SimpleFileOptions;
+
+/// What is taken out of every text, with what stands in its place.
+fn hidden(node: &Node) -> Result<Vec<(String, String)>, NodeError> {
+    let store = node.store();
+    let mut out = vec![(node.home_folder.display().to_string(), "HOME".to_owned()), (store.genesis()?.name.clone(), "PROJECT".to_owned())];
+    let members = store.membership();
+    out.extend(members.members.values().enumerate().map(|(n, m)| (m.name.clone(), format!("device-{}", n + 1))));
+    for (n, (name, target)) in store.remotes()?.into_iter().enumerate() {
+        out.push((target, format!("TARGET-{}", n + 1)));
+        out.push((name, format!("remote-{}", n + 1)));
+    }
+    out.retain(|(secret, _)| secret.chars().count() > 1);
+    // A long one may hold a short one.
+    out.sort_by_key(|(secret, _)| std::cmp::Reverse(secret.len()));
+    Ok(out)
+}
+
+fn redact(value: &mut Value, hidden: &[(String, String)]) {
+    match value {
+        Value::String(text) => {
+            for (secret, shown) in hidden {
+                *text = text.replace(secret, shown);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| redact(item, hidden)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| redact(field, hidden)),
+        _ => {}
+    }
+}
+
+fn machine() -> Value {
+    let line = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let system = line("/etc/os-release");
+    let name = system.lines().find_map(|l| l.strip_prefix("PRETTY_NAME=")).unwrap_or_default().trim_matches('"').to_owned();
+    json!({
+        "cairn": env!("CARGO_PKG_VERSION"), "vocabulary": crate::socket::VOCABULARY, "system": name, "kernel": line("/proc/sys/kernel/osrelease"),
+        "processors": std::thread::available_parallelism().map_or(0, usize::from),
+    })
+}
+
+fn counts(node: &Node) -> Result<Value, NodeError> {
+    let store = node.store();
+    let coverage = store.coverage()?;
+    let (quarantined, waiting) = store.set_apart_counts()?;
+    Ok(json!({
+        "observations": store.count()?, "members": store.membership().members.len(), "feeds": store.feeds().len(),
+        "unsynced": coverage.unsynced, "only_here": coverage.only_here, "conflicts": store.conflict_count()?, "quarantined": quarantined,
+        "waiting": waiting, "set_aside": store.set_aside_changes(), "remotes": store.remotes()?.len(),
+        "states": crate::standing::states(&store, now_ms())?,
+    }))
+}
+
+/// Syncs of late: when, how much; not with whom.
+fn syncs(node: &Node) -> Result<Value, NodeError> {
+    let rows = node.store().syncs(50)?;
+    let time = |ms: i64| Instant::from_unix_ms(ms).map(|i| i.to_rfc3339());
+    Ok(json!(
+        rows.iter()
+            .map(
+                |s| json!({"time": s.at_ms.and_then(time), "batches": s.batches, "new": s.new, "changed": s.changed, "deleted": s.deleted})
+            )
+            .collect::<Vec<_>>()
+    ))
+}
+
+pub(super) fn write(node: &Node, found: &Value, path: &Path) -> Result<(), NodeError> {
+    if path.exists() {
+        return Err(NodeError::Exists { what: path.display().to_string() });
+    }
+    let hidden = hidden(node)?;
+    let written = Instant::from_unix_ms(now_ms()).map(|i| i.to_rfc3339());
+    let parts = [
+        ("doctor.json", found.clone()),
+        ("machine.json", machine()),
+        ("counts.json", counts(node)?),
+        ("syncs.json", syncs(node)?),
+        (
+            "about.json",
+            json!({"written": written, "what": "made by `cairn doctor --report`: no keys, tickets, tokens or observations; names and paths are taken out"}),
+        ),
+    ];
+    let fault = |e: &dyn std::fmt::Display| NodeError::file(path, e);
+    let file = std::fs::File::create_new(path).map_err(|e| fault(&e))?;
+    let mut zip = zip::ZipWriter::new(file);
+    for (name, mut part) in parts {
+        redact(&mut part, &hidden);
+        zip.start_file(name, SimpleFileOptions::default()).map_err(|e| fault(&e))?;
+        let text = serde_json::to_vec_pretty(&part).map_err(|e| fault(&e))?;
+        zip.write_all(&text).map_err(|e| fault(&e))?;
+    }
+    zip.finish().and_then(|file| Ok(file.sync_all()?)).map_err(|e| fault(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_out_wherever_they_stand() {
+        let hidden = vec![("/home/ana/.cairn".to_owned(), "HOME".to_owned()), ("Ana".to_owned(), "device-1".to_owned())];
+        let mut value = json!({"a": ["Ana wrote /home/ana/.cairn/x", 3], "b": {"c": "Ana"}});
+        redact(&mut value, &hidden);
+        assert_eq!(value, json!({"a": ["device-1 wrote HOME/x", 3], "b": {"c": "device-1"}}));
+    }
+}

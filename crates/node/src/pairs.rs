@@ -1,0 +1,109 @@
+//! Pairs of observations that are both meant, side by side in one row: what agreement between raters is computed from.
+
+use crate::export::{Rounding, about, unfinished};
+use crate::request::{ExportRequest, Reply};
+use crate::{Node, NodeError};
+use cairn_formats::{ExportRow, FormatError, Survey, create, write_format};
+use cairn_model::{FieldRef, FieldValue, Observation, ObservationRef, Value};
+use cairn_store::{DocView, Store};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Everything one rater said, under the name of its column.
+fn said(store: &Store, view: &DocView) -> BTreeMap<String, FieldValue> {
+    let one = |text: String| FieldValue::One(Value::Text(text));
+    let seen = &view.seen;
+    let mut out = BTreeMap::from([
+        ("id".to_owned(), one(view.id.to_string())),
+        ("category".to_owned(), one(seen.category.clone())),
+        ("device".to_owned(), one(view.created_by.map(|d| store.device_name(&d)).unwrap_or_default())),
+    ]);
+    out.extend(seen.at.clone().map(|at| ("time".to_owned(), one(at))));
+    out.extend(seen.note.clone().map(|note| ("note".to_owned(), one(note))));
+    if let Some(place) = seen.place {
+        out.insert("lat".into(), FieldValue::One(Value::Decimal(place.lat)));
+        out.insert("lon".into(), FieldValue::One(Value::Decimal(place.lon)));
+    }
+    // A field that is called like one of the above keeps its own name apart.
+    out.extend(seen.fields.iter().map(|(name, value)| {
+        let own = if ["id", "category", "device", "time", "note", "lat", "lon"].contains(&name.as_str()) {
+            format!("field {name}")
+        } else {
+            name.clone()
+        };
+        (own, value.clone())
+    }));
+    out
+}
+
+/// One row: the first one's place and time, and `NAME.1`, `NAME.2` of everything.
+fn row(store: &Store, first: &DocView, second: &DocView) -> ExportRow {
+    let mut fields = BTreeMap::new();
+    for (number, view) in [(1, first), (2, second)] {
+        fields.extend(said(store, view).into_iter().map(|(name, value)| (format!("{name}.{number}"), value)));
+    }
+    let seen = Observation {
+        category: first.seen.category.clone(),
+        at: first.seen.at.clone(),
+        place: first.seen.place,
+        fields,
+        ..Observation::default()
+    };
+    ExportRow { id: first.id, seen }
+}
+
+fn coarse(view: &mut DocView, rounding: Option<Rounding>) {
+    if let Some(rounding) = rounding {
+        let mut seen = ObservationRef::from(&view.seen);
+        rounding.apply(&mut seen);
+        view.seen = seen.owned();
+    }
+}
+
+pub(crate) fn export_pairs(node: &Node, request: &ExportRequest) -> Result<Reply, NodeError> {
+    let path = Path::new(&request.file);
+    let fault = |e: FormatError| NodeError::file(path, e);
+    let format = write_format(path, request.write.format.as_deref()).map_err(fault)?;
+    if request.as_of.is_some() {
+        return Err(NodeError::input("--pairs is of now: leave --as-of away"));
+    }
+    let rounding = request.round.as_deref().map(Rounding::parse).transpose()?;
+    let store = node.store();
+    let filter = crate::reading::filter(&store, &request.filter)?;
+    let chosen: std::collections::BTreeSet<_> = store.list(&filter)?.observations.into_iter().map(|o| o.id).collect();
+    let (mut rows, mut survey) = (Vec::new(), Survey::default());
+    for (a, b) in store.meant_pairs()? {
+        let (Some(mut first), Some(mut second)) = (store.observation(&a)?, store.observation(&b)?) else { continue };
+        if !chosen.contains(&a) && !chosen.contains(&b) {
+            continue;
+        }
+        coarse(&mut first, rounding);
+        coarse(&mut second, rounding);
+        let row = row(&store, &first, &second);
+        for (name, value) in &ObservationRef::from(&row.seen).fields {
+            let value: &FieldRef<'_> = value;
+            survey.fields.entry(name.to_string()).or_default().add(value);
+        }
+        survey.rows += 1;
+        rows.push(row);
+    }
+    let temporary = unfinished(path);
+    let done = create(&temporary, format, &request.write, &survey, &about(&store, request)?).and_then(|mut writer| {
+        rows.iter().try_for_each(|row| writer.write(row))?;
+        writer.finish()
+    });
+    let written =
+        match done.map_err(fault).and_then(|w| std::fs::rename(&temporary, path).map(|()| w).map_err(|e| NodeError::file(path, e))) {
+            Ok(written) => written,
+            Err(e) => {
+                // What is left of it helps nobody; that it cannot be removed is not what went wrong.
+                std::fs::remove_file(&temporary).ok();
+                return Err(e);
+            }
+        };
+    let mut reply =
+        Reply::new(json!({"file": request.file, "format": format, "exported": written.rows, "left_out": written.left_out, "pairs": true}));
+    reply.warnings.extend(written.notes);
+    Ok(reply)
+}

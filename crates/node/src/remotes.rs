@@ -1,0 +1,202 @@
+//! Names for targets, which way and when each is visited, and visits at their times.
+
+use crate::carry::{Carrier, from_mailbox};
+use crate::heard::Heard;
+use crate::home::now_ms;
+use crate::jobs::schedule::{Schedule, due};
+use crate::request::{RemoteRequest, Reply, SyncRequest};
+use crate::{Node, NodeError};
+use cairn_bundle::Folder;
+use cairn_model::Instant;
+use cairn_relay::RelayUrl;
+use cairn_store::{RemoteRule, Store};
+use cairn_trust::mailbox_handle;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A wall clock may be set, and a machine may sleep: times are compared again at least this often.
+const LOOK: Duration = Duration::from_secs(60);
+/// The first pause before a visit that reached nobody is tried again; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+/// And the longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1800);
+
+fn target_of(store: &Store, name: &str) -> Result<String, NodeError> {
+    let found = store.remotes()?.into_iter().find(|(n, _)| n == name);
+    found.map(|(_, target)| target).ok_or_else(|| NodeError::NotFound { what: format!("remote `{name}`") })
+}
+
+/// Names for targets.
+pub(crate) fn remote(node: &Node, request: &RemoteRequest) -> Result<Reply, NodeError> {
+    let mut store = node.store();
+    match request {
+        RemoteRequest::List => {}
+        RemoteRequest::Add { .. } => add(&mut store, request)?,
+        RemoteRequest::Remove { name } => {
+            target_of(&store, name)?;
+            store.set_remote(name, None)?;
+        }
+        RemoteRequest::Seen { name } => {
+            let target = target_of(&store, name)?;
+            let url = RelayUrl::parse(&target).map_err(|_| NodeError::input(format!("`{name}` is no relay: only relays raise alarms")))?;
+            crate::relay::forget_alarms(&mut store, &url)?;
+        }
+    }
+    node.remotes_changed.send_modify(|n| *n += 1);
+    let rules = store.remote_rules()?;
+    let row = |(name, target): (String, String)| {
+        let rule = rules.get(&name).cloned().unwrap_or_default();
+        let way = match (rule.pull, rule.push) {
+            (true, false) => "pull",
+            (false, true) => "push",
+            _ => "both",
+        };
+        let zone = node.surroundings.zone.as_deref();
+        let next = rule.schedule.as_deref().and_then(|text| due(text, zone, rule.since_ms, rule.began_ms, now_ms()).ok());
+        let time = |ms: i64| Instant::from_unix_ms(ms).map(|i| i.to_rfc3339());
+        json!({
+            "name": name, "target": target, "way": way, "when": rule.schedule.as_deref().unwrap_or("always"),
+            "next": next.and_then(time), "last": rule.began_ms.and_then(time),
+        })
+    };
+    let rows: Vec<Value> = store.remotes()?.into_iter().map(row).collect();
+    Ok(Reply::new(json!({"remotes": rows})))
+}
+
+fn add(store: &mut Store, request: &RemoteRequest) -> Result<(), NodeError> {
+    let RemoteRequest::Add { name, target, folder, pull, push, at, every } = request else { return Ok(()) };
+    let taken = name == "lan" || name.is_empty() || name.contains(['/', ':']) || name.ends_with(".cairn");
+    if taken {
+        return Err(NodeError::input(format!("`{name}` cannot be a remote's name: it would be taken for something else")));
+    }
+    if target.contains("://") {
+        RelayUrl::parse(target).map_err(|e| NodeError::input(e.to_string()))?;
+    }
+    let schedule = match (at, every) {
+        (Some(_), Some(_)) => return Err(NodeError::input("--at and --every: one of them")),
+        (Some(at), None) if at.contains(' ') => Some(format!("weekly {at}")),
+        (Some(at), None) => Some(format!("daily {at}")),
+        (None, Some(every)) => Some(format!("every {every}")),
+        (None, None) => None,
+    };
+    if let Some(text) = &schedule {
+        Schedule::parse(text).map_err(|_| {
+            let typed = at.as_ref().or(every.as_ref()).map_or("", String::as_str);
+            NodeError::input(format!("`{typed}` is no time: --at 07:00, --at \"mon 07:00\", --every 30m, --every 1h"))
+        })?;
+    }
+    let full = Carrier::of(target, folder.as_deref()).map(|p| p.name());
+    if full.is_none() && pull != push {
+        return Err(NodeError::input(format!(
+            "`{target}`: --pull and --push are for files, folders and relays; a link to a device always goes both ways"
+        )));
+    }
+    if let Some(path) = &full
+        && Carrier::of(path, None) == Some(Carrier::Folder(path.into()))
+    {
+        Folder::open(Path::new(path), mailbox_handle(&store.project()), store.writer_tag()).map_err(|e| from_mailbox(&e))?;
+    }
+    let plain = schedule.is_none() && pull == push;
+    let rule =
+        if plain { RemoteRule::default() } else { RemoteRule { pull: *pull, push: *push, schedule, since_ms: now_ms(), began_ms: None } };
+    store.set_remote_with(name, Some(&full.unwrap_or_else(|| target.clone())), &rule)?;
+    Ok(())
+}
+
+/// What a rule says of the ways of an exchange: (take, give).
+pub(crate) fn ways(rule: &RemoteRule) -> (bool, bool) {
+    (!rule.push || rule.pull, !rule.pull || rule.push)
+}
+
+/// Remotes without times of their own: they are kept up to date all the time.
+pub(crate) fn always_kept(node: &Node) -> Vec<(String, String)> {
+    let store = node.store();
+    let rules = store.remote_rules().unwrap_or_default();
+    let remotes = store.remotes().unwrap_or_default();
+    remotes.into_iter().filter(|(name, _)| rules.get(name).is_none_or(|rule| rule.schedule.is_none())).collect()
+}
+
+/// A visit that reached nobody.
+struct Again {
+    at: tokio::time::Instant,
+    pause: Duration,
+}
+
+/// Visits remotes at their times. What was missed while nothing ran is due at once, and once. Never ends.
+pub(crate) async fn watch_timetable(node: &Arc<Node>) {
+    let mut again: BTreeMap<String, Again> = BTreeMap::new();
+    let mut states: BTreeMap<String, String> = BTreeMap::new();
+    let mut changed = node.remotes_changed.subscribe();
+    loop {
+        let rules = node.store().remote_rules().unwrap_or_default();
+        let scheduled: Vec<(String, RemoteRule)> = rules.into_iter().filter(|(_, rule)| rule.schedule.is_some()).collect();
+        again.retain(|name, _| scheduled.iter().any(|(n, _)| n == name));
+        let mut wait = if scheduled.is_empty() { None } else { Some(LOOK) };
+        for (name, rule) in scheduled {
+            let left = visit_if_due(node, &name, &rule, &mut again, &mut states).await;
+            wait = wait.map(|w| w.min(left));
+        }
+        let sleeping = async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait.max(Duration::from_millis(100))).await,
+                // Nothing has a time: nothing wakes this device.
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = sleeping => {}
+            Ok(()) = changed.changed() => {}
+        }
+    }
+}
+
+/// Time until the next visit.
+async fn visit_if_due(
+    node: &Arc<Node>,
+    name: &str,
+    rule: &RemoteRule,
+    again: &mut BTreeMap<String, Again>,
+    states: &mut BTreeMap<String, String>,
+) -> Duration {
+    let zone = node.surroundings.zone.as_deref();
+    let text = rule.schedule.as_deref().unwrap_or_default();
+    let Ok(next) = due(text, zone, rule.since_ms, rule.began_ms, now_ms()) else { return LOOK };
+    let retry = again.get(name).map(|a| a.at.saturating_duration_since(tokio::time::Instant::now()));
+    let left = Duration::from_millis((next - now_ms()).max(0) as u64).min(retry.unwrap_or(Duration::MAX));
+    if !left.is_zero() {
+        return left.min(LOOK);
+    }
+    // Written down first: a visit that ends this process must not begin again at once.
+    node.store().note_remote_began(name, now_ms()).ok();
+    let request = SyncRequest { targets: vec![name.to_owned()], metered: true, ..SyncRequest::default() };
+    let done = crate::network::sync(node, &request, &|_| {}).await;
+    let (state, message, remedy) = match &done {
+        Ok(reply) => {
+            let row = &reply.data["targets"][0];
+            let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+            (text("state"), text("message"), text("remedy"))
+        }
+        Err(e) => ("failed".to_owned(), e.to_string(), String::new()),
+    };
+    if matches!(state.as_str(), "unreached" | "failed" | "interrupted") {
+        let pause = again.get(name).map_or(FIRST_PAUSE, |a| (a.pause * 2).min(LONGEST_PAUSE));
+        again.insert(name.to_owned(), Again { at: tokio::time::Instant::now() + jitter(pause), pause });
+    } else {
+        again.remove(name);
+    }
+    let before = states.insert(name.to_owned(), state.clone());
+    if before.as_ref() != Some(&state) && (state != "synced" || before.is_some()) {
+        node.heard.send(Heard::Carried { target: name.to_owned(), state, message, remedy }).ok();
+    }
+    LOOK.min(again.get(name).map_or(LOOK, |a| a.pause))
+}
+
+/// Between half of a pause and all of it: not all devices at the same moment.
+pub(crate) fn jitter(pause: Duration) -> Duration {
+    let random: &mut dyn cairn_store::Entropy = &mut cairn_store::OsEntropy;
+    let [byte]: [u8; 1] = random.bytes();
+    pause / 2 + (pause / 2).mul_f64(f64::from(byte) / 255.0)
+}

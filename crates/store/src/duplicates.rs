@@ -1,0 +1,289 @@
+//! Observations that look like one: near each other in place and time, of one category, by different devices. A hint for people; nothing
+//! waits for it and nothing is merged.
+//!
+//! One walk in the order of time with a window behind it. What is in the window lies in cells at least as wide as the distance asked for,
+//! so a row is compared with its own cell and those around it.
+
+use crate::glimpse::Glimpse;
+use crate::{Store, StoreError};
+use cairn_model::{DeviceId, DocId, DocKind, Instant, Place};
+use redb::ReadableTable;
+use std::collections::{HashMap, VecDeque};
+
+/// Rows that are compared at most: a million rows with one and the same time must not fill memory.
+const WINDOW: usize = 100_000;
+/// Metres in a degree of latitude.
+const DEGREE: f64 = 111_320.0;
+
+/// What looks alike.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Likeness {
+    /// At most so far apart.
+    pub metres: f64,
+    /// At most so long apart, milliseconds.
+    pub within_ms: i64,
+    /// Also what one device made twice.
+    pub same_device: bool,
+    /// At most so many are given; 0 is no limit.
+    pub limit: usize,
+}
+
+/// Two observations that look alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pair {
+    /// The one whose device has the lower id, then the lower id.
+    pub ids: (DocId, DocId),
+    /// Who made them.
+    pub devices: (Option<DeviceId>, Option<DeviceId>),
+    /// Their category.
+    pub category: String,
+    /// How far apart.
+    pub metres: f64,
+    /// How long apart, milliseconds.
+    pub apart_ms: i64,
+}
+
+struct Candidate {
+    id: DocId,
+    ms: i64,
+    place: Place,
+    device: Option<DeviceId>,
+    /// The table of rows it came from: rows of one table are told apart by their keys.
+    dataset: Option<u64>,
+    both: Vec<DocId>,
+}
+
+/// Category, band of latitude, cell in the band.
+type Cell = (u32, i32, i32);
+
+struct Window {
+    likeness: Likeness,
+    cells: HashMap<Cell, Vec<Candidate>>,
+    order: VecDeque<(i64, Cell)>,
+    categories: HashMap<String, u32>,
+}
+
+impl Window {
+    fn step(&self) -> f64 {
+        (self.likeness.metres / DEGREE).max(1e-6)
+    }
+
+    fn band(&self, lat: f64) -> i32 {
+        (lat / self.step()).floor() as i32
+    }
+
+    /// Width of a cell in a band, degrees: of the band's edge nearest to a pole, where a degree is shortest.
+    fn width(&self, band: i32) -> f64 {
+        let (low, high) = (f64::from(band) * self.step(), f64::from(band + 1) * self.step());
+        let lat = low.abs().max(high.abs()).min(89.9);
+        self.step() / lat.to_radians().cos()
+    }
+
+    fn cell(&self, category: u32, place: &Place) -> Cell {
+        let band = self.band(place.lat);
+        (category, band, (place.lon / self.width(band)).floor() as i32)
+    }
+
+    /// Cells in which something near may lie, also across the date line.
+    fn around(&self, category: u32, place: &Place) -> Vec<Cell> {
+        let mut out = Vec::with_capacity(9);
+        let own = self.band(place.lat);
+        for band in own - 1..=own + 1 {
+            let width = self.width(band);
+            for lon in [place.lon, place.lon - 360.0, place.lon + 360.0] {
+                if !(-180.0 - width..=180.0 + width).contains(&lon) {
+                    continue;
+                }
+                let middle = (lon / width).floor() as i32;
+                out.extend((middle - 1..=middle + 1).map(|cell| (category, band, cell)));
+            }
+        }
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+
+    /// Rows come newest first: what is more than the span later is passed.
+    fn forget(&mut self, now: i64) {
+        while let Some((ms, cell)) = self.order.front().copied() {
+            if ms - now <= self.likeness.within_ms && self.order.len() < WINDOW {
+                break;
+            }
+            self.order.pop_front();
+            if let Some(held) = self.cells.get_mut(&cell) {
+                if let Some(at) = held.iter().position(|c| c.ms == ms) {
+                    held.swap_remove(at);
+                }
+                if held.is_empty() {
+                    self.cells.remove(&cell);
+                }
+            }
+        }
+    }
+
+    fn pair(&self, category: &str, a: &Candidate, b: &Candidate) -> Option<Pair> {
+        let l = &self.likeness;
+        let meant = a.both.contains(&b.id) || b.both.contains(&a.id);
+        let rows_of_one_table = a.dataset.is_some() && a.dataset == b.dataset;
+        let one_device = a.device == b.device && !l.same_device;
+        if meant || rows_of_one_table || one_device {
+            return None;
+        }
+        let metres = a.place.metres_to(&b.place);
+        if metres > l.metres {
+            return None;
+        }
+        let (first, second) = if (a.device, a.id) <= (b.device, b.id) { (a, b) } else { (b, a) };
+        Some(Pair {
+            ids: (first.id, second.id),
+            devices: (first.device, second.device),
+            category: category.to_owned(),
+            metres,
+            apart_ms: (a.ms - b.ms).abs(),
+        })
+    }
+
+    /// Compares a row with what is in the window, and puts it there.
+    fn take(&mut self, category: &str, row: Candidate, each: &mut dyn FnMut(Pair)) {
+        self.forget(row.ms);
+        let next = self.categories.len() as u32;
+        let number = *self.categories.entry(category.to_owned()).or_insert(next);
+        for cell in self.around(number, &row.place) {
+            for other in self.cells.get(&cell).into_iter().flatten() {
+                if let Some(pair) = self.pair(category, other, &row) {
+                    each(pair);
+                }
+            }
+        }
+        let cell = self.cell(number, &row.place);
+        self.order.push_back((row.ms, cell));
+        self.cells.entry(cell).or_default().push(row);
+    }
+}
+
+impl Store {
+    /// Pairs of observations that look like one, newest first, and how many there are in all.
+    pub fn duplicates(&self, likeness: &Likeness) -> Result<(Vec<Pair>, u64), StoreError> {
+        let v = self.view()?;
+        let mut window = Window { likeness: *likeness, cells: HashMap::new(), order: VecDeque::new(), categories: HashMap::new() };
+        let most = if likeness.limit == 0 { usize::MAX } else { likeness.limit };
+        let (mut out, mut count) = (Vec::new(), 0u64);
+        let mut each = |pair: Pair| {
+            count += 1;
+            if out.len() < most {
+                out.push(pair);
+            }
+        };
+        for entry in v.by_time.iter()? {
+            let key = *entry?.0.value();
+            let number = u32::from_be_bytes([key[16], key[17], key[18], key[19]]);
+            let bytes = v.docs.get(number)?.ok_or(StoreError::Damaged("document"))?;
+            let glimpse = Glimpse::of(bytes.value())?;
+            let seen = glimpse.observation();
+            let ms = seen.at.and_then(|at| Instant::parse(at).ok()).map(|at| at.unix_ms());
+            // Those without a time come last.
+            let Some(ms) = ms else { break };
+            let (Some(place), DocKind::Observation) = (seen.place, glimpse.kind()) else { continue };
+            let device = glimpse.creator().and_then(|chain| self.mem.feeds.get(chain as usize)).map(|feed| feed.device);
+            let dataset = glimpse.get("dataset").map(|name| hash(&name.display()));
+            let row = Candidate { id: glimpse.id(), ms, place, device, dataset, both: seen.both.clone() };
+            window.take(seen.category, row, &mut each);
+        }
+        Ok((out, count))
+    }
+}
+
+impl Store {
+    /// Pairs of observations that people said are both meant, each once, the one whose device has the lower id first.
+    pub fn meant_pairs(&self) -> Result<Vec<(DocId, DocId)>, StoreError> {
+        let v = self.view()?;
+        let mut said = std::collections::BTreeSet::new();
+        for entry in v.by_time.iter()? {
+            let key = *entry?.0.value();
+            let number = u32::from_be_bytes([key[16], key[17], key[18], key[19]]);
+            let bytes = v.docs.get(number)?.ok_or(StoreError::Damaged("document"))?;
+            let glimpse = Glimpse::of(bytes.value())?;
+            let id = glimpse.id();
+            said.extend(glimpse.observation().both.iter().map(|other| (id.min(*other), id.max(*other))));
+        }
+        let mut out = Vec::new();
+        for (a, b) in said {
+            let (Some(first), Some(second)) = (self.observation(&a)?, self.observation(&b)?) else { continue };
+            if first.seen.deleted || second.seen.deleted || a == b {
+                continue;
+            }
+            out.push(if (first.created_by, a) <= (second.created_by, b) { (a, b) } else { (b, a) });
+        }
+        Ok(out)
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    let hash = blake3::hash(text.as_bytes());
+    u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("32 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn likeness(metres: f64, minutes: i64) -> Likeness {
+        Likeness { metres, within_ms: minutes * 60_000, same_device: false, limit: 0 }
+    }
+
+    fn row(n: u8, device: u8, lat: f64, lon: f64, minute: i64) -> Candidate {
+        let place = Place::new(lat, lon).unwrap();
+        Candidate { id: DocId([n; 16]), ms: minute * 60_000, place, device: Some(DeviceId([device; 32])), dataset: None, both: Vec::new() }
+    }
+
+    /// Against the plain rule: every pair is looked at.
+    #[test]
+    fn the_window_finds_what_a_look_at_every_pair_finds() {
+        let mut seed = 7u64;
+        let mut random = |n: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % n
+        };
+        for round in 0..60 {
+            let base = [(0.0, 0.0), (89.95, 20.0), (-45.0, 179.9995), (-89.99, -179.9999)][round % 4];
+            let mut rows: Vec<Candidate> = (0..60)
+                .map(|n| {
+                    let lat = (base.0 + random(100) as f64 * 0.00001).clamp(-90.0, 90.0);
+                    let lon = base.1 + random(100) as f64 * 0.00001;
+                    let lon = if lon > 180.0 { lon - 360.0 } else { lon };
+                    row(n, random(3) as u8, lat, lon, random(60) as i64)
+                })
+                .collect();
+            rows.sort_by_key(|r| std::cmp::Reverse(r.ms));
+            let rule = likeness(30.0, 5);
+            let mut plain = Vec::new();
+            let window = Window { likeness: rule, cells: HashMap::new(), order: VecDeque::new(), categories: HashMap::new() };
+            for (n, a) in rows.iter().enumerate() {
+                for b in rows[..n].iter().filter(|b| b.ms - a.ms <= rule.within_ms) {
+                    plain.extend(window.pair("x", b, a).map(|p| p.ids));
+                }
+            }
+            let (mut window, mut found) = (window, Vec::new());
+            for row in rows {
+                window.take("x", row, &mut |p| found.push(p.ids));
+            }
+            plain.sort_unstable();
+            found.sort_unstable();
+            assert_eq!(found, plain, "round {round}");
+        }
+    }
+
+    #[test]
+    fn who_made_them_and_what_was_said_of_them_counts() {
+        let window = |rule| Window { likeness: rule, cells: HashMap::new(), order: VecDeque::new(), categories: HashMap::new() };
+        let rule = likeness(30.0, 5);
+        let (a, same, mut other) = (row(1, 1, 0.0, 0.0, 0), row(2, 1, 0.0, 0.0, 0), row(3, 2, 0.0, 0.0001, 1));
+        assert!(window(rule).pair("x", &a, &same).is_none());
+        assert!(window(Likeness { same_device: true, ..rule }).pair("x", &a, &same).is_some());
+        let pair = window(rule).pair("x", &other, &a).unwrap();
+        assert_eq!((pair.ids, pair.apart_ms), ((a.id, other.id), 60_000));
+        assert!((pair.metres - 11.1).abs() < 0.1);
+        other.both.push(a.id);
+        assert!(window(rule).pair("x", &a, &other).is_none(), "said to be both meant");
+    }
+}
