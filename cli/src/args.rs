@@ -1,10 +1,13 @@
 //! What can be typed. The words are stable: other programs call them.
 
-use crate::args_care::{BackupVerb, DiffArgs, LogArgs, RestoreArgs, RevertArgs, ShowArgs, StatusArgs, UndoArgs};
+use crate::args_care::{
+    BackupVerb, ConflictArgs, DiffArgs, DoctorArgs, LogArgs, PurgeArgs, RestoreArgs, RevertArgs, ShowArgs, StatusArgs, UndoArgs,
+};
 pub use crate::args_config::ConfigVerb;
 pub use crate::args_job::JobVerb;
 pub use crate::args_relay::{AdminArgs, AdminVerb, RelayVerb, WhoArgs};
 pub use crate::args_rows::{ExportArgs, ImportArgs, ReadArgs};
+pub use crate::args_sync::{BundleVerb, RemoteVerb, ServeArgs, SyncArgs};
 use clap::{Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -65,18 +68,6 @@ Examples:
   cairn invite --qr --out door.png       face to face, by camera
   cairn invite --code                    face to face, seven digits read out
   cairn invite --revoke all              no invitation lets anybody in any more";
-
-const BUNDLE_HELP: &str =
-    "Whoever carries a bundle sees its size and nothing else. A copy of the file is as good as the file; one that is lost or used twice
-does no harm. `cairn sync FILE.cairn` takes what is new in it and adds what it lacks.
-
-Examples:
-  cairn bundle create trip.cairn                        everything
-  cairn bundle create mail.cairn --for \"Bo's phone\"     what Bo lacks
-  cairn bundle create week.cairn --since 2026-11-14
-  cairn bundle create big.cairn --split 3900M           for a FAT32 stick
-  cairn bundle inspect trip.cairn
-  cairn sync trip.cairn";
 
 const RELAY_HELP: &str =
     "A relay cannot read, forge or lose what it carries unnoticed. It knows sizes, times and addresses, never names or content.
@@ -237,11 +228,12 @@ pub enum Verb {
     /// Take back an import, a batch or later versions, for everybody
     #[command(after_help = crate::args_care::REVERT_HELP)]
     Revert(RevertArgs),
-    /// Values that several devices set without seeing each other
-    Conflicts {
-        #[command(subcommand)]
-        what: Option<ConflictVerb>,
-    },
+    /// What people may settle: values set without seeing each other, and observations that look like one
+    #[command(after_help = crate::args_care::CONFLICTS_HELP)]
+    Conflicts(ConflictArgs),
+    /// Take away the content of observations, for everybody: sensitive data
+    #[command(after_help = crate::args_care::PURGE_HELP)]
+    Purge(PurgeArgs),
     /// The configuration: categories, fields, icons, languages
     #[command(after_help = crate::args_config::CONFIG_HELP)]
     Config {
@@ -263,42 +255,16 @@ pub enum Verb {
         what: JobVerb,
     },
     /// Exchange with other devices
-    #[command(
-        after_help = "TARGET: HOST:PORT, a device's name or id, a bundle file (.cairn), a shared folder, the name of a remote, or `lan`: everyone of this
-project found on this network. Without a target: `lan` and all remotes.
-
-Examples:
-  cairn sync                               everyone near, and all remotes
-  cairn sync /media/stick/trip.cairn       both ways with a file; it is made if it is not there
-  cairn sync /media/share --dry-run        what would come FROM it and go TO it
-  cairn sync lab --pull --only \"Bo's phone\""
-    )]
-    Sync {
-        #[arg(value_name = "TARGET")]
-        targets: Vec<String>,
-        /// Only tell what would go each way
-        #[arg(long)]
-        dry_run: bool,
-        /// Only take what is new there (files and folders)
-        #[arg(long)]
-        pull: bool,
-        /// Only add what is missing there (files and folders)
-        #[arg(long)]
-        push: bool,
-        /// Only the work of these devices (files and folders); may be given several times
-        #[arg(long, value_name = "DEVICE")]
-        only: Vec<String>,
-        /// Seconds to look for devices
-        #[arg(long, value_name = "S")]
-        timeout: Option<u64>,
-    },
-    /// Names for targets of `sync`; `serve` keeps those that are folders and files up to date
+    #[command(after_help = crate::args_sync::SYNC_HELP)]
+    Sync(SyncArgs),
+    /// Names for targets of `sync`, and when `serve` visits them
+    #[command(after_help = crate::args_sync::REMOTE_HELP)]
     Remote {
         #[command(subcommand)]
         what: Option<RemoteVerb>,
     },
     /// Bundle files: the project in a file, sealed, to be carried by anyone
-    #[command(after_help = BUNDLE_HELP)]
+    #[command(after_help = crate::args_sync::BUNDLE_HELP)]
     Bundle {
         #[command(subcommand)]
         what: BundleVerb,
@@ -331,15 +297,9 @@ Examples:
         #[arg(long)]
         near: bool,
     },
-    /// Stay on: let others sync with this device
-    Serve {
-        /// Where to listen; port 0 takes any
-        #[arg(long, default_value = "0.0.0.0:0", value_name = "ADDR")]
-        listen: SocketAddr,
-        /// Neither announce nor look for devices
-        #[arg(long)]
-        no_discovery: bool,
-    },
+    /// Stay on: find devices, keep remotes up to date, answer every other command
+    #[command(after_help = crate::args_sync::SERVE_HELP)]
+    Serve(ServeArgs),
     /// Put this device's key under a passphrase
     #[command(
         after_help = "Every command then needs the passphrase in the file that CAIRN_PASSPHRASE_FILE names; while `serve` runs, only `serve` does.\nThe read keys of all projects are sealed under the device's key. What is recorded lies in the store as it is: encrypt the disk too."
@@ -354,6 +314,8 @@ Examples:
         #[command(subcommand)]
         what: BackupVerb,
     },
+    /// What keeps this device from meeting others, or endangers what is on it: causes and remedies
+    Doctor(DoctorArgs),
     /// Walk through everything stored and say what is wrong
     Check {
         /// Make what is shown, and all indexes, anew from what was signed; a copy is made first
@@ -506,65 +468,6 @@ pub enum PolicyVerb {
         #[arg(value_parser = ["invite", "open"])]
         how: String,
     },
-}
-
-#[derive(Subcommand, Debug)]
-pub enum RemoteVerb {
-    /// Give a target a name: a relay's https://..., a folder, a bundle file, HOST:PORT, a device
-    Add { name: String, target: String },
-    /// Take the name away; what is there stays
-    Rm { name: String },
-    /// A relay's alarms have been seen: `status` warns of new ones only
-    Seen { name: String },
-}
-
-#[derive(Subcommand, Debug)]
-pub enum BundleVerb {
-    /// Write a new bundle file
-    Create {
-        file: PathBuf,
-        /// Only what this device lacks, as far as is known from what it said last
-        #[arg(long = "for", value_name = "DEVICE")]
-        device: Option<String>,
-        /// Only what is newer: a time, or an earlier bundle
-        #[arg(long, value_name = "TIME|FILE")]
-        since: Option<String>,
-        /// In parts of at most this size (as 650M, 4G): FAT32 sticks take files below 4G
-        #[arg(long, value_name = "SIZE", value_parser = size)]
-        split: Option<u64>,
-        /// Only the work of these devices; may be given several times
-        #[arg(long, value_name = "DEVICE")]
-        only: Vec<String>,
-    },
-    /// Whose work is in it, how much and from when; nothing is taken
-    Inspect { file: PathBuf },
-    /// Is it whole? Needs no key
-    Verify { file: PathBuf },
-}
-
-#[derive(Subcommand, Debug)]
-pub enum ConflictVerb {
-    /// Keep one value
-    Resolve {
-        id: String,
-        key: String,
-        #[arg(allow_hyphen_values = true)]
-        value: String,
-    },
-}
-
-/// Bytes, with K, M or G for thousands, millions and thousand millions.
-fn size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let times = match text[digits.len()..].to_uppercase().as_str() {
-        "" | "B" => 1,
-        "K" | "KB" => 1_000,
-        "M" | "MB" => 1_000_000,
-        "G" | "GB" => 1_000_000_000,
-        other => return Err(format!("`{other}` is no unit: K, M or G")),
-    };
-    let number: u64 = digits.parse().map_err(|_| format!("`{text}` is no size: as 650M or 4G"))?;
-    number.checked_mul(times).ok_or_else(|| format!("`{text}` is too large"))
 }
 
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {

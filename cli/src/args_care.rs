@@ -110,9 +110,80 @@ pub struct RestoreBackup {
     /// The backup's passphrase is on the first line of this file
     #[arg(long, value_name = "FILE")]
     pub backup_passphrase_file: Option<std::path::PathBuf>,
+    /// Begin a new project of this name with what the backup shows: without its members, its history and what was deleted
+    #[arg(long = "as", value_name = "NEW-NAME")]
+    pub as_new: Option<String>,
     /// Only tell what would be there, and what would be missing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct ConflictArgs {
+    #[command(subcommand)]
+    pub what: Option<ConflictVerb>,
+    /// Values alone, no observations that look like one
+    #[arg(long)]
+    pub no_duplicates: bool,
+    /// Two look like one within so many metres
+    #[arg(long, value_name = "METRES", default_value_t = 50.0)]
+    pub radius: f64,
+    /// And within this time, as 90s, 10m, 1h
+    #[arg(long, value_name = "SPAN", default_value = "10m")]
+    pub within: String,
+    /// Also what one device recorded twice
+    #[arg(long)]
+    pub same_device: bool,
+    /// At most so many pairs; 0 is no limit
+    #[arg(long, default_value_t = 50, allow_negative_numbers = true)]
+    pub limit: usize,
+}
+
+#[derive(clap::Subcommand, Debug)]
+pub enum ConflictVerb {
+    /// Keep one value
+    Resolve {
+        id: String,
+        key: String,
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
+    /// Two observations that look like one are both meant, and are not listed again
+    BothMeant {
+        #[arg(value_name = "ID")]
+        first: String,
+        #[arg(value_name = "ID")]
+        second: String,
+        /// Take that back
+        #[arg(long)]
+        undo: bool,
+    },
+}
+
+#[derive(clap::Args, Debug)]
+pub struct DoctorArgs {
+    /// Leave the network alone
+    #[arg(long)]
+    pub offline: bool,
+    /// Leave out the walk through the store
+    #[arg(long)]
+    pub quick: bool,
+    /// Write what was found for somebody who helps: no keys, no observations, names and paths taken out
+    #[arg(long, value_name = "FILE.zip")]
+    pub report: Option<std::path::PathBuf>,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct PurgeArgs {
+    /// Beginnings of ids
+    #[arg(required = true)]
+    pub ids: Vec<String>,
+    /// Only tell what would go
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do it: there is no way back
+    #[arg(long)]
+    pub yes: bool,
 }
 
 pub const BACKUP_HELP: &str =
@@ -143,3 +214,23 @@ Examples:
   cairn revert 5f3a9c                    an import, as `cairn import` and `cairn log` named it
   cairn revert 5f3a9c --dry-run
   cairn revert 2e6b01@91d4               an observation becomes what it was at a version";
+
+pub const CONFLICTS_HELP: &str =
+    "Nothing waits for any of this. Whoever settles something, from any device and offline, settles it for everybody.
+Of two that are one, delete one (`cairn rm`). Pairs that are both meant (a second rater) can be put side by side: `cairn export pairs.csv --pairs`.
+
+Examples:
+  cairn conflicts --within 2m --radius 20
+  cairn conflicts resolve 2e6b01 species tapir
+  cairn conflicts both-meant 2e6b01 91d4c7";
+
+pub const PURGE_HELP: &str =
+    "Every value of the observations is taken away, for everybody, and what the history keeps of them is not shown any more.
+What purge cannot do: reach what was copied out. The sealed history of the project goes on holding it on members' devices and carriers (nobody
+but members can read those), and so do backups, copies beside the store, exports and screens. An edit made by somebody who has not synced yet
+shows again: purge it again. To be rid of all of it, begin a new project with what is left (`cairn backup restore FILE --as NEW-NAME`), let
+everybody join it, and wipe the old homes.
+
+Examples:
+  cairn purge 2e6b01 --dry-run
+  cairn purge 2e6b01 --yes";

@@ -135,6 +135,9 @@ pub struct ExportArgs {
     /// As it was: a time (by the authors' clocks), the number of a sync, or a digest `status` showed after one
     #[arg(long, value_name = "TIME|SYNC|DIGEST")]
     pub as_of: Option<String>,
+    /// Pairs that are both meant (`cairn conflicts both-meant`), side by side: NAME.1 and NAME.2 of everything
+    #[arg(long)]
+    pub pairs: bool,
     #[command(flatten)]
     pub filter: FilterArgs,
 }

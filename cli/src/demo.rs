@@ -4,8 +4,8 @@
 use crate::render::{bytes, table};
 use crate::ui::Ui;
 use cairn_node::{
-    AddRequest, BundleRequest, CreateBundle, EditRequest, Home, ImportRequest, JoinRequest, ListRequest, NewRequest, Node, NodeError,
-    Reply, Request, ServeOptions, SyncRequest, serve,
+    AddRequest, BundleRequest, ConflictsRequest, CreateBundle, EditRequest, Home, ImportRequest, JoinRequest, ListRequest, NewRequest,
+    Node, NodeError, Reply, Request, ServeOptions, SyncRequest, serve,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -124,7 +124,7 @@ fn meet(ana: Node, bo: Node) -> Result<(Node, Node, Value), NodeError> {
         let told = |line: Value| {
             ready.send(line["listen"][0].as_str().unwrap_or_default().to_owned()).ok();
         };
-        let serving = serve(ana, ServeOptions { listen, discovery: false }, told, |_| {}, async {
+        let serving = serve(ana, ServeOptions { listen, discovery: false, max_bytes: None }, told, |_| {}, async {
             stopped.await.ok();
         });
         let dialling = async {
@@ -259,7 +259,12 @@ fn report(devices: &[(&str, &Node)], import: &Value, syncs: &[Step]) -> Result<S
     }
     out.push(table(&["step", "moved", "bytes", "time"], &times));
     out.push(String::new());
-    for conflict in devices[0].1.handle(Request::Conflicts)?.data["conflicts"].as_array().into_iter().flatten() {
+    for conflict in
+        devices[0].1.handle(Request::Conflicts(ConflictsRequest { no_duplicates: true, ..ConflictsRequest::default() }))?.data["conflicts"]
+            .as_array()
+            .into_iter()
+            .flatten()
+    {
         let values: Vec<String> = conflict["values"].as_array().into_iter().flatten().map(|v| v["value"].to_string()).collect();
         out.push(format!(
             "Both values of `{}` are kept and listed: {}",

@@ -6,6 +6,7 @@ mod args_config;
 mod args_job;
 mod args_relay;
 mod args_rows;
+mod args_sync;
 mod care;
 mod config;
 mod demo;
@@ -19,10 +20,12 @@ mod render_config;
 mod render_job;
 mod render_relay;
 mod render_rows;
+mod render_settling;
 mod render_sync;
 mod rows;
 mod run;
 mod second_thoughts;
+mod service;
 mod ui;
 
 /// Rows are read by one thread and written by another: the system's allocator spends a third of an import on that.

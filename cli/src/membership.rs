@@ -28,7 +28,7 @@ pub fn invite(args: &Args, client: &Client, ui: &Ui) -> Result<Reply, NodeError>
     }
     let live = *qr || *code;
     let reply = if live && !client.is_served()? {
-        let options = ServeOptions { listen: *listen, discovery: !no_discovery };
+        let options = ServeOptions { listen: *listen, discovery: !no_discovery, max_bytes: None };
         wait_for_guest(client, options, request, out.as_deref(), ui)?
     } else {
         let reply = client.ask(Request::Invite(request), &seen)?;

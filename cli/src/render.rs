@@ -46,7 +46,7 @@ pub(crate) fn columns(data: &Value, key: &str, names: &[&str]) -> String {
     table(names, &cells)
 }
 
-fn observation(o: &Value) -> String {
+pub(crate) fn observation(o: &Value) -> String {
     let mut lines = vec![format!("{}  {}", text(&o["id"]), text(&o["category"]))];
     let place = if o["lat"].is_null() { "-".to_owned() } else { format!("{}, {}", o["lat"], o["lon"]) };
     lines.push(format!("  at      {place}"));
@@ -116,15 +116,6 @@ fn status(safe_to_wipe: bool, data: &Value) -> String {
     ) + &format!("\n{stands}")
 }
 
-fn conflict(c: &Value) -> String {
-    let mut lines = vec![format!("{}  {}", text(&c["id"]), text(&c["key"]))];
-    for v in rows(c, "values") {
-        let value = if v["value"].is_null() { "(edited without seeing the deletion)".to_owned() } else { text(&v["value"]) };
-        lines.push(format!("  {value}   by {} at {}", text(&v["device"]), text(&v["time"])));
-    }
-    lines.join("\n")
-}
-
 /// The ticket as a picture, where a camera may look at it. Capitals make the code a third smaller; tickets read in any case.
 fn qr(ticket: &str) -> String {
     use std::io::IsTerminal;
@@ -187,7 +178,7 @@ fn devices(what: Option<&DeviceVerb>, d: &Value) -> String {
     }
 }
 
-fn new_project(d: &Value) -> String {
+pub(crate) fn new_project(d: &Value) -> String {
     format!(
         "project {} is ready\n\nRecovery words (write them down on paper; they are shown once and kept nowhere):\n\n  {}\n",
         text(&d["name"]),
@@ -239,18 +230,18 @@ pub fn reply(verb: &Verb, reply: &Reply) -> String {
         Verb::Log(_) | Verb::Diff(_) | Verb::Undo(_) | Verb::Redo { .. } | Verb::Revert(_) | Verb::Backup { .. } => {
             crate::render_care::reply(verb, d)
         }
-        Verb::Conflicts { what: None } if rows(d, "conflicts").is_empty() => "nothing to settle".into(),
-        Verb::Conflicts { what: None } => rows(d, "conflicts").iter().map(conflict).collect::<Vec<_>>().join("\n"),
-        Verb::Conflicts { .. } => observation(&d["observation"]),
+        Verb::Conflicts(args) => crate::render_settling::conflicts(args, d),
+        Verb::Purge(_) => crate::render_settling::purge(d),
+        Verb::Doctor(_) => crate::render_care::doctor(d),
         Verb::Config { .. } => crate::render_config::config(d),
         Verb::Import(_) => crate::render_rows::import(d),
         Verb::Datasets if rows(d, "datasets").is_empty() => "no rows were imported under a data set yet".into(),
         Verb::Datasets => columns(d, "datasets", &["name", "key", "observations"]),
         Verb::Export(_) => crate::render_rows::export(d),
         Verb::Job { .. } => crate::render_job::job(d),
-        Verb::Sync { .. } => crate::render_sync::sync(d),
+        Verb::Sync(_) => crate::render_sync::sync(d),
         Verb::Remote { .. } if rows(d, "remotes").is_empty() => "no remotes; `cairn remote add NAME TARGET` names one".into(),
-        Verb::Remote { .. } => columns(d, "remotes", &["name", "target"]),
+        Verb::Remote { .. } => columns(d, "remotes", &["name", "target", "way", "when", "next", "last"]),
         Verb::Bundle { what } => crate::render_sync::bundle(what, d),
         Verb::Relay { what } => crate::render_relay::relay(what, d),
         Verb::Clone { .. } => crate::render_relay::cloned(d),
@@ -259,11 +250,10 @@ pub fn reply(verb: &Verb, reply: &Reply) -> String {
             columns(d, "peers", &["name", "target", "state", "configuration_version", "their_observations", "would_receive", "would_send"])
                 + &not_allowed(d)
         }
-        Verb::Peers { .. } => {
-            columns(d, "peers", &["name", "role", "last_heard", "transport", "has_all", "lacks_batches"]) + &not_allowed(d)
-        }
+        Verb::Peers { .. } => crate::render_settling::peers(d) + &not_allowed(d),
         Verb::Check { .. } => crate::render_care::check(d),
-        Verb::Serve { .. } | Verb::Events => "stopped".into(),
+        Verb::Serve(args) if args.install => crate::service::installed(d),
+        Verb::Serve(_) | Verb::Events => "stopped".into(),
         Verb::Demo => d["table"].as_str().unwrap_or_default().to_owned(),
     }
 }

@@ -126,6 +126,12 @@ fn backup(what: &BackupVerb, d: &Value) -> String {
         BackupVerb::Create { .. } => format!("copied beside the store: {}", text(&d["file"])),
         BackupVerb::List { .. } if rows(d, "backups").is_empty() => "no backups yet".into(),
         BackupVerb::List { .. } => columns(d, "backups", &["time", "name", "device", "observations", "bytes", "sealed", "file", "fault"]),
+        BackupVerb::Restore(restore) if restore.as_new.is_some() => {
+            if restore.dry_run {
+                return format!("project {} would begin with {} observations", text(&d["name"]), d["observations"]);
+            }
+            format!("{}\n{} observations are in it; let the others join: `cairn invite`", crate::render::new_project(d), d["observations"])
+        }
         BackupVerb::Restore(restore) => {
             let done = if restore.dry_run { "would be restored" } else { "restored" };
             let aside = d["put_aside"].as_str().map(|p| format!("\nwhat was here lies in {p}")).unwrap_or_default();
@@ -170,6 +176,26 @@ pub fn safe_to_wipe(d: &Value) -> String {
     }
     let reasons: Vec<String> = rows(d, "reasons").iter().map(|r| format!("  {}", text(r))).collect();
     format!("NOT safe to wipe:\n{}\n{held}", reasons.join("\n"))
+}
+
+pub fn doctor(d: &Value) -> String {
+    let look = |l: &Value| {
+        let sign = match l["state"].as_str() {
+            Some("fine") => "ok  ",
+            Some("note") => "note",
+            _ => "!!  ",
+        };
+        let remedy = l["remedy"].as_str().filter(|r| !r.is_empty());
+        let remedy = remedy.map(|_| format!("\n{:24}-> {}", "", text(&l["remedy"]))).unwrap_or_default();
+        format!("{sign}  {:<16}  {}{remedy}", text(&l["topic"]), text(&l["what"]))
+    };
+    let mut lines: Vec<String> = rows(d, "looks").iter().map(look).collect();
+    lines.push(match d["findings"].as_u64() {
+        Some(0) => "nothing is wrong".into(),
+        n => format!("{} findings", n.unwrap_or(0)),
+    });
+    lines.extend(d["report"].as_str().map(|f| format!("report: {f}")));
+    lines.join("\n")
 }
 
 pub fn check(d: &Value) -> String {

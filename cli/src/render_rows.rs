@@ -48,5 +48,6 @@ fn change(c: &Value) -> String {
 /// What was written.
 pub fn export(data: &Value) -> String {
     let left = data["left_out"].as_u64().filter(|n| *n > 0).map(|n| format!(", {n} left out")).unwrap_or_default();
-    format!("{} observations written to {}{left}", data["exported"], text(&data["file"]))
+    let what = if data["pairs"] == true { "pairs" } else { "observations" };
+    format!("{} {what} written to {}{left}", data["exported"], text(&data["file"]))
 }

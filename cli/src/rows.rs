@@ -49,6 +49,7 @@ pub fn export(args: &ExportArgs) -> Result<ExportRequest, NodeError> {
         write: WriteOptions { format: args.format.clone(), bom: args.bom, raw: args.raw, delimiter: args.delimiter },
         round: args.round.clone(),
         as_of: args.as_of.clone(),
+        pairs: args.pairs,
         filter: list(&args.filter, 0),
     })
 }

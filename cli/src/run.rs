@@ -1,14 +1,13 @@
 //! From arguments to requests.
 
-use crate::args::{Args, BundleVerb, ConfigVerb, ConflictVerb, FilterArgs, PassphraseVerb, RemoteVerb, Set, Verb};
+use crate::args::{Args, BundleVerb, ConfigVerb, FilterArgs, PassphraseVerb, RemoteVerb, ServeArgs, Set, SyncArgs, Verb};
 use crate::args_care::{BackupVerb, RestoreArgs, ShowArgs};
 use crate::ui::Ui;
-use crate::{care, config, demo, job, membership, relay, render, rows};
+use crate::{care, config, demo, job, membership, relay, render, rows, service};
 use cairn_node::{
     AddRequest, BundleRequest, Client, CreateBundle, EditRequest, Home, JoinRequest, KeyPlace, ListRequest, NewRequest, NodeError,
     ProjectChoice, RemoteRequest, Reply, Request, ServeOptions, Surroundings, SyncRequest, Variable, serve,
 };
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,7 +106,8 @@ fn carry_out(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
             Ok(Reply { data: serde_json::json!({"event": "ended"}), ..Reply::default() })
         }
         Verb::Job { what } => job::job(&client(args)?, what, ui),
-        Verb::Serve { listen, no_discovery } => stay_on(&client(args)?, *listen, !no_discovery, ui),
+        Verb::Serve(serve) if serve.install => service::install(args, serve),
+        Verb::Serve(serve) => stay_on(&client(args)?, serve, ui),
         _ => client(args)?.ask(request(args)?, &|done, planned, bytes| ui.progress(done, planned, bytes)),
     }
 }
@@ -140,13 +140,14 @@ pub fn until_told() -> Result<impl Future<Output = ()>, NodeError> {
     })
 }
 
-fn stay_on(client: &Client, listen: SocketAddr, discovery: bool, ui: &Ui) -> Result<Reply, NodeError> {
+fn stay_on(client: &Client, args: &ServeArgs, ui: &Ui) -> Result<Reply, NodeError> {
     let node = client.open()?;
     let fault = |e: std::io::Error| NodeError::Store { message: e.to_string() };
     let runtime = tokio::runtime::Runtime::new().map_err(fault)?;
     runtime.block_on(async {
         let stop = until_told()?;
-        serve(node, ServeOptions { listen, discovery }, |ready| ui.ready(&ready), |heard| ui.heard(heard), stop).await
+        let options = ServeOptions { listen: args.listen, discovery: !args.no_discovery, max_bytes: args.max_bytes };
+        serve(node, options, |ready| ui.ready(&ready), |heard| ui.heard(heard), stop).await
     })?;
     Ok(Reply { data: serde_json::json!({"stopped": true}), ..Reply::default() })
 }
@@ -179,6 +180,38 @@ pub fn list(filter: &FilterArgs, limit: usize) -> ListRequest {
 /// The folder this command runs in: where relative targets begin.
 fn here() -> Result<String, NodeError> {
     absolute(Path::new("."))
+}
+
+fn sync(args: &SyncArgs) -> Result<SyncRequest, NodeError> {
+    Ok(SyncRequest {
+        targets: args.targets.clone(),
+        folder: Some(here()?),
+        dry_run: args.dry_run,
+        pull: args.pull,
+        push: args.push,
+        only: args.only.clone(),
+        timeout_s: args.timeout,
+        all: args.all,
+        max_bytes: args.max_bytes,
+        metered: false,
+    })
+}
+
+fn remote(what: Option<&RemoteVerb>) -> Result<RemoteRequest, NodeError> {
+    Ok(match what {
+        None => RemoteRequest::List,
+        Some(RemoteVerb::Add { name, target, pull, push, at, every }) => RemoteRequest::Add {
+            name: name.clone(),
+            target: target.clone(),
+            folder: Some(here()?),
+            pull: *pull,
+            push: *push,
+            at: at.clone(),
+            every: every.clone(),
+        },
+        Some(RemoteVerb::Rm { name }) => RemoteRequest::Remove { name: name.clone() },
+        Some(RemoteVerb::Seen { name }) => RemoteRequest::Seen { name: name.clone() },
+    })
 }
 
 fn bundle(what: &BundleVerb) -> Result<BundleRequest, NodeError> {
@@ -219,34 +252,22 @@ fn request(args: &Args) -> Result<Request, NodeError> {
         Verb::Restore(RestoreArgs { ids, from: None }) => Request::Remove { ids: ids.clone(), deleted: false },
         Verb::Show(ShowArgs { id, version, at }) => Request::Show { id: id.clone(), version: version.clone(), at: at.clone() },
         Verb::List { filter, limit } => Request::List(list(filter, *limit)),
-        Verb::Log(_) | Verb::Diff(_) | Verb::Undo(_) | Verb::Redo { .. } | Verb::Revert(_) | Verb::Backup { .. } | Verb::Status(_) => {
-            care::request(&args.verb)?
-        }
-        Verb::Conflicts { what: None } => Request::Conflicts,
-        Verb::Conflicts { what: Some(ConflictVerb::Resolve { id, key, value }) } => {
-            Request::Resolve { id: id.clone(), key: key.clone(), value: value.clone() }
-        }
+        Verb::Log(_)
+        | Verb::Diff(_)
+        | Verb::Undo(_)
+        | Verb::Redo { .. }
+        | Verb::Revert(_)
+        | Verb::Conflicts(_)
+        | Verb::Purge(_)
+        | Verb::Doctor(_)
+        | Verb::Backup { .. }
+        | Verb::Status(_) => care::request(&args.verb)?,
         Verb::Config { what } => Request::Config(config::request(what)?),
         Verb::Import(import) => Request::Import(rows::import(import)?),
         Verb::Export(export) => Request::Export(rows::export(export)?),
         Verb::Datasets => Request::Datasets,
-        Verb::Sync { targets, dry_run, pull, push, only, timeout } => Request::Sync(SyncRequest {
-            targets: targets.clone(),
-            folder: Some(here()?),
-            dry_run: *dry_run,
-            pull: *pull,
-            push: *push,
-            only: only.clone(),
-            timeout_s: *timeout,
-        }),
-        Verb::Remote { what } => Request::Remote(match what {
-            None => RemoteRequest::List,
-            Some(RemoteVerb::Add { name, target }) => {
-                RemoteRequest::Add { name: name.clone(), target: target.clone(), folder: Some(here()?) }
-            }
-            Some(RemoteVerb::Rm { name }) => RemoteRequest::Remove { name: name.clone() },
-            Some(RemoteVerb::Seen { name }) => RemoteRequest::Seen { name: name.clone() },
-        }),
+        Verb::Sync(args) => Request::Sync(sync(args)?),
+        Verb::Remote { what } => Request::Remote(remote(what.as_ref())?),
         Verb::Bundle { what } => Request::Bundle(bundle(what)?),
         Verb::Peers { near } => Request::Peers { near: *near },
         Verb::Check { repair: true } => Request::Repair,
@@ -256,7 +277,7 @@ fn request(args: &Args) -> Result<Request, NodeError> {
         | Verb::Join { .. }
         | Verb::Invite { .. }
         | Verb::Passphrase { .. }
-        | Verb::Serve { .. }
+        | Verb::Serve(_)
         | Verb::Events
         | Verb::Relay { .. }
         | Verb::Clone { .. }

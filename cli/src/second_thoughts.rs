@@ -42,7 +42,10 @@ fn wanted(lines: &Receiver<String>, seconds: u64, second: Duration, tell: &mut d
 /// Offers to take a sync back, where a person looks and something came.
 pub fn offer(args: &Args, ui: &Ui, reply: &Reply) {
     let looks = std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
-    let (Verb::Sync { dry_run: false, .. }, true, false) = (&args.verb, looks, args.json || args.quiet) else { return };
+    let (Verb::Sync(sync), true, false) = (&args.verb, looks, args.json || args.quiet) else { return };
+    if sync.dry_run {
+        return;
+    }
     let (Some(brought), Some(sync)) = (brought(&reply.data), reply.data["sync"].as_str()) else { return };
     ui.say(&format!(
         "sync {sync} brought {brought}. Type u and Enter to set it aside on this device (Enter goes on; later: `cairn undo {sync}`)"

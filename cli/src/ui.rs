@@ -101,6 +101,10 @@ impl Ui {
 
     /// What people at a serving device should hear of; with `--json` a line of data.
     pub fn heard(&self, heard: &Heard) {
+        // `events` tells it.
+        if matches!(heard, Heard::Progress { .. }) {
+            return;
+        }
         if self.json {
             self.data(&json!({"ok": true, "code": 0, "data": heard, "warnings": []}).to_string());
             return;
@@ -111,6 +115,7 @@ impl Ui {
             Heard::Synced { with, sync, new, changed, deleted } => {
                 format!("sync {sync} with {with} brought {new} new, {changed} changed, {deleted} deleted")
             }
+            Heard::Progress { .. } => String::new(),
             Heard::Asks => "a device asks to enter: see `cairn devices`".into(),
             Heard::WrongCode => "somebody typed a wrong code: it is used up, show a new one".into(),
             Heard::Carried { target, state, message, remedy } => format!("{target}: {state} {message}\n  {remedy}").trim_end().to_owned(),

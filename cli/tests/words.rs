@@ -19,7 +19,7 @@ fn run(args: &[&str]) -> String {
 #[test]
 fn help() {
     insta::assert_snapshot!(run(&["--help"]));
-    for verb in ["add", "list", "import", "sync", "serve", "invite", "bundle", "remote", "join"] {
+    for verb in ["add", "list", "import", "sync", "serve", "invite", "bundle", "remote", "join", "conflicts", "purge", "doctor", "backup"] {
         insta::assert_snapshot!(format!("help-{verb}"), run(&[verb, "--help"]));
     }
 }
