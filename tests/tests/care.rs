@@ -1,5 +1,6 @@
 //! Looking after a project, with real processes: going back, history, and who holds what.
 
+use cairn_tests::relay::Relay;
 use cairn_tests::{Device, pair, write_rows};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -284,6 +285,100 @@ fn a_lost_machine_comes_back_from_a_backup_and_the_recovery_words() {
     let (_, status) = b.json(&["status"]);
     assert!(!status["warnings"].to_string().to_lowercase().contains("cop"), "nobody sees a fork: {status}");
     assert_eq!(again.ok(&["check"])["findings"], json!([]));
+}
+
+/// From somebody else's bundle, the relay and the network together, with no backup at all.
+#[test]
+fn a_wiped_home_comes_back_from_a_bundle_a_relay_and_the_network_under_a_new_feed() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let c = Device::new(root.path(), "c");
+    c.ok(&["join", &a.ticket(), "--name", "Cy"]);
+    let relay = Relay::start(&root.path().join("relay"), 0, &[]);
+    sync(&b, &a);
+    a.ok(&["devices", "role", "Bo", "coordinator"]);
+    let rows = root.path().join("rows.csv");
+    write_rows(&rows, 0, 300);
+    a.ok(&["import", rows.to_str().unwrap()]);
+    let kept = id(&a.ok(&["add", "--at", "1,1", "--note", "by Ana, before"]));
+    sync(&c, &a);
+    sync(&b, &a);
+    let bundle = root.path().join("c.cairn");
+    let bundle = bundle.to_str().unwrap();
+    c.ok(&["bundle", "create", bundle]);
+    b.ok(&["add", "--at", "2,2", "--note", "only at the relay"]);
+    b.ok(&["sync", &relay.url]);
+    c.ok(&["add", "--at", "3,3", "--note", "only on Cy's device"]);
+    let before = a.ok(&["whoami"])["device"].clone();
+
+    std::fs::remove_dir_all(a.home()).unwrap();
+    let again = Device::new(root.path(), "a");
+    again.ok(&["join", &b.ticket(), "--name", "Ana again", "--via", bundle]);
+    assert_ne!(again.ok(&["whoami"])["device"], before, "another key, and so a feed of its own");
+    assert_eq!(again.ok(&["list"])["count"], 301, "what the bundle has");
+    assert_eq!(again.ok(&["show", &kept])["observations"][0]["note"], "by Ana, before");
+    // The relay has what Bo said of the newcomer once he has been there.
+    b.ok(&["sync", &relay.url]);
+    again.ok(&["sync", &relay.url]);
+    assert_eq!(again.ok(&["list"])["count"], 302, "and the relay");
+    sync(&again, &c);
+    assert_eq!(again.ok(&["list"])["count"], 303, "and the network");
+    again.ok(&["edit", &kept, "--note", "by Ana, after"]);
+    sync(&again, &c);
+    sync(&b, &again);
+    sync(&c, &again);
+    for device in [&again, &b, &c] {
+        assert_eq!(device.digest(), again.digest());
+        assert_eq!(device.ok(&["show", &kept])["observations"][0]["note"], "by Ana, after");
+        assert_eq!(device.ok(&["check"])["findings"], json!([]));
+        let (_, status) = device.json(&["status"]);
+        assert!(!status["warnings"].to_string().contains("fork") && !status["warnings"].to_string().contains("copy of"), "{status}");
+    }
+}
+
+/// A device that never writes has no feed to tell its past from its present by: what it claims least counts.
+#[test]
+fn a_stale_confirmation_of_a_device_that_was_set_back_does_not_come_back() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let c = Device::new(root.path(), "c");
+    let ticket = a.ok(&["invite", "--role", "observer"])["ticket"].as_str().unwrap().to_owned();
+    c.ok(&["join", &ticket, "--name", "Cy"]);
+    sync(&c, &a);
+    let copy = |from: &Path, to: &Path| assert!(std::process::Command::new("cp").arg("-r").args([from, to]).status().unwrap().success());
+    copy(c.home(), &root.path().join("c-old"));
+    let places = ["one", "two"].map(|name| root.path().join(name).to_str().unwrap().to_owned());
+    places.iter().for_each(|p| std::fs::create_dir(p).unwrap());
+    a.ok(&["add", "--at", "1,1"]);
+    a.ok(&["sync", &places[0]]);
+    c.ok(&["sync", &places[0]]);
+    a.ok(&["sync", &places[0]]);
+    assert_eq!(safe(&a, "1").0, 0);
+    // Cy's device is set back to before that, and says so by another way.
+    std::fs::remove_dir_all(c.home()).unwrap();
+    copy(&root.path().join("c-old"), c.home());
+    b.ok(&["add", "--at", "2,2"]);
+    b.ok(&["sync", &places[1]]);
+    c.ok(&["sync", &places[1]]);
+    a.ok(&["sync", &places[1]]);
+    let (code, said) = safe(&a, "1");
+    assert_eq!(code, 7, "{said}");
+    a.ok(&["sync", &places[0]]);
+    assert_eq!(safe(&a, "1").0, 7, "the old word of it lies there still");
+}
+
+#[test]
+fn what_was_said_of_who_belongs_is_not_safe_before_anybody_heard_it() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    a.ok(&["add", "--at", "1,1"]);
+    sync(&b, &a);
+    assert_eq!(safe(&a, "1").0, 0);
+    a.ok(&["devices", "role", "Bo", "observer"]);
+    let (code, said) = safe(&a, "1");
+    assert!(code == 7 && said["reasons"].to_string().contains("who belongs"), "{said}");
+    sync(&b, &a);
+    assert_eq!(safe(&a, "1").0, 0);
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn histories(first: u64, count: u64, config: &Config) {
 
 #[test]
 fn a_thousand_histories_with_faults_converge() {
-    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
+    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(600);
     histories(1, count, &Config::default());
 }
 
@@ -49,7 +49,7 @@ fn twenty_devices_converge() {
 /// links, full disks and copies. At the end who belongs shows the same.
 #[test]
 fn teams_that_change_converge() {
-    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
+    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(240);
     histories(200_001, count, &Config { governs: true, devices: 3..=6, steps: 40..=160, ..Config::default() });
 }
 
@@ -57,13 +57,13 @@ fn teams_that_change_converge() {
 /// anybody but by it, and once all hold the same nobody writes there any more.
 #[test]
 fn devices_that_only_share_a_mailbox_converge() {
-    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
+    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(240);
     histories(300_001, count, &Config { carried: true, ..Config::default() });
 }
 
 #[test]
 fn teams_that_only_share_a_mailbox_converge() {
-    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
+    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(120);
     histories(400_001, count, &Config { carried: true, governs: true, devices: 3..=6, steps: 40..=160, ..Config::default() });
 }
 
