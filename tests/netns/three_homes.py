@@ -166,7 +166,13 @@ class World:
         if not self.stick.exists():
             return None
         self.stick.rename(away)
-        return lambda: away.rename(self.stick) if away.exists() and not self.stick.exists() else None
+
+        def plug_in():
+            if self.stick.exists():
+                sys.exit(f"seed {SEED}: somebody made the stick's folder anew while it was away")
+            away.rename(self.stick)
+
+        return plug_in
 
     def write(self):
         host = self.random.choice([h for h in self.hosts if not h.stopped])

@@ -11,7 +11,7 @@ fn histories(first: u64, count: u64, config: &Config) {
         return;
     }
     let next = AtomicU64::new(first);
-    let (acts, apart) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (acts, apart, undone) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -24,6 +24,7 @@ fn histories(first: u64, count: u64, config: &Config) {
                         Ok(outcome) => {
                             acts.fetch_add(outcome.acts as u64, Ordering::Relaxed);
                             apart.fetch_add(outcome.set_apart as u64, Ordering::Relaxed);
+                            undone.fetch_add(outcome.undone as u64, Ordering::Relaxed);
                         }
                         Err(failure) => panic!("CAIRN_SEED={}: {}", failure.seed, failure.what),
                     }
@@ -31,13 +32,23 @@ fn histories(first: u64, count: u64, config: &Config) {
             });
         }
     });
-    println!("{count} histories from seed {first} hold: {acts:?} acts of coordinators, {apart:?} batches set apart");
+    println!("{count} histories from seed {first} hold: {acts:?} acts of coordinators, {apart:?} batches set apart, {undone:?} changes undone or redone");
+    assert!(!config.undoes || undone.into_inner() > count, "hardly anything was undone: these histories tell nothing");
 }
 
 #[test]
 fn a_thousand_histories_with_faults_converge() {
     let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(600);
     histories(1, count, &Config::default());
+}
+
+/// Syncs are undone and redone while everything goes on: nothing but what is shown changes, and in the end all show the same.
+#[test]
+fn what_is_set_aside_comes_back_as_if_it_had_never_gone() {
+    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(120);
+    histories(500_001, count, &Config { undoes: true, ..Config::default() });
+    let teams = Config { undoes: true, governs: true, devices: 3..=5, steps: 40..=120, ..Config::default() };
+    histories(510_001, count / 2, &teams);
 }
 
 #[test]

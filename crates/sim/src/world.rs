@@ -1,9 +1,11 @@
 //! The world: seeded steps, faults, and the invariants checked on the way and at the end.
 
+mod back;
 mod carry;
 mod govern;
 mod rest;
 
+use self::back::known_changes;
 use crate::{DiskHandle, Expected};
 use cairn_model::{ChangeHash, DeviceId, DocId, Edit, Place, default_configuration};
 use cairn_node::{Tally, answer};
@@ -32,13 +34,24 @@ pub struct Config {
     pub governs: bool,
     /// Devices meet by a mailbox too, and only there when all is healed.
     pub carried: bool,
+    /// Devices set aside what syncs brought, and show it again; at the end all is shown.
+    pub undoes: bool,
     /// Negative control: disks acknowledge syncs they do not do.
     pub lying_disks: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { devices: 2..=5, steps: 30..=120, faults: true, clones: true, governs: false, carried: false, lying_disks: false }
+        Self {
+            devices: 2..=5,
+            steps: 30..=120,
+            faults: true,
+            clones: true,
+            governs: false,
+            carried: false,
+            undoes: false,
+            lying_disks: false,
+        }
     }
 }
 
@@ -64,6 +77,8 @@ pub struct Outcome {
     pub acts: usize,
     /// Batches that do not count at the end, on one device.
     pub set_apart: usize,
+    /// Changes that were set aside, or shown again.
+    pub undone: usize,
     /// Crashes.
     pub crashes: usize,
     /// Rounds of meetings needed at the end.
@@ -235,6 +250,9 @@ impl World {
             }
             let faults = self.config.faults;
             return self.visit_place(d, faults).map(drop);
+        }
+        if self.config.undoes && self.rng.random_ratio(1, 10) {
+            return self.go_back(d);
         }
         if self.config.governs && self.rng.random_ratio(1, 4) {
             // Teams change over many meetings: some go on for a while.
@@ -590,8 +608,4 @@ impl World {
         self.devices.push(twin);
         Ok(())
     }
-}
-
-fn known_changes(store: &Store, doc: &DocId) -> Result<Vec<ChangeHash>, String> {
-    Ok(store.history(doc).map_err(|e| e.to_string())?.into_iter().map(|e| e.hash).collect())
 }

@@ -40,6 +40,17 @@ pub struct Folder {
     open: BTreeMap<ChunkHash, (usize, Place)>,
     files: Vec<Contents>,
     writing: Option<(Writer, Vec<PathBuf>)>,
+    /// Device and inode of the root when it was opened: a stick may be pulled between two calls, and what lies under its mount point
+    /// then is another place.
+    place: (u64, u64),
+    /// The project had a sub-folder then.
+    begun: bool,
+}
+
+/// What a folder is, whatever it is called.
+fn identity(root: &Path) -> Result<(u64, u64), MailboxError> {
+    let meta = std::fs::metadata(root).map_err(|e| reading(root, &e))?;
+    Ok((meta.dev(), meta.ino()))
 }
 
 /// A file of one writer.
@@ -112,7 +123,8 @@ impl Folder {
             return Err(another(&root));
         }
         let (passed_over, broken, replaced, open, files) = Default::default();
-        Ok(Self { root, handle, tag, grace: GRACE, passed_over, broken, replaced, open, files, writing: None })
+        let place = identity(&root)?;
+        Ok(Self { root, handle, tag, grace: GRACE, passed_over, broken, replaced, open, files, writing: None, place, begun: ours })
     }
 
     /// How long replaced files stay.
@@ -181,7 +193,16 @@ impl Folder {
 
     fn begin(&self) -> Result<(Writer, Vec<PathBuf>), MailboxError> {
         let own = self.own();
-        std::fs::create_dir_all(&own).map_err(|e| fault(&own, &e))?;
+        if identity(&self.root)? != self.place || (self.begun && !self.is_begun()) {
+            return Err(MailboxError::Missing(self.root.display().to_string()));
+        }
+        // One level each: a root that is gone is not made anew.
+        for folder in [self.path(), own.clone()] {
+            match std::fs::create_dir(&folder) {
+                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(fault(&folder, &e)),
+                _ => {}
+            }
+        }
         // A link here would lead what is written, and what is cleared away, elsewhere.
         if !std::fs::symlink_metadata(&own).is_ok_and(|m| m.is_dir()) {
             return Err(MailboxError::Foreign(format!("{} is a link", own.display())));

@@ -80,6 +80,7 @@ impl World {
     }
 
     pub(super) fn at_rest(&mut self) -> Check {
+        self.show_all()?;
         let mut first: Option<Vec<String>> = None;
         for d in self.active() {
             self.durable(d)?;
