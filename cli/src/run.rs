@@ -140,15 +140,21 @@ pub fn until_told() -> Result<impl Future<Output = ()>, NodeError> {
     })
 }
 
+/// What work under way may take at the end.
+const LAST_WORK: Duration = Duration::from_secs(5);
+
 fn stay_on(client: &Client, args: &ServeArgs, ui: &Ui) -> Result<Reply, NodeError> {
     let node = client.open()?;
     let fault = |e: std::io::Error| NodeError::Store { message: e.to_string() };
     let runtime = tokio::runtime::Runtime::new().map_err(fault)?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         let stop = until_told()?;
         let options = ServeOptions { listen: args.listen, discovery: !args.no_discovery, max_bytes: args.max_bytes };
         serve(node, options, |ready| ui.ready(&ready), |heard| ui.heard(heard), stop).await
-    })?;
+    });
+    // A visit that waits for a relay or a share that does not answer is not waited for: what it took is durable.
+    runtime.shutdown_timeout(LAST_WORK);
+    done?;
     Ok(Reply { data: serde_json::json!({"stopped": true}), ..Reply::default() })
 }
 

@@ -133,6 +133,50 @@ fn purged_content_is_shown_by_nobody_and_not_by_the_history() {
     assert_eq!(a.digest(), b.digest());
 }
 
+/// Neither a nightly table, nor an undo, nor somebody who had not heard of it brings back what was purged.
+#[test]
+fn what_was_purged_does_not_come_back_by_a_table_an_undo_or_an_edit_made_apart() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let rows = root.path().join("boxes.csv");
+    std::fs::write(&rows, "Box,lat,lon,owner,behaviour\n7,1,1,secret person,feeding\n8,2,2,nobody,\n").unwrap();
+    let import = ["import", rows.to_str().unwrap(), "--dataset", "boxes", "--key", "Box", "--mode", "replace"];
+    a.ok(&import);
+    let listed = a.ok(&["list", "--where", "owner=secret person"]);
+    let row = listed["observations"][0]["id"].as_str().unwrap().to_owned();
+    a.ok(&["edit", &row, "behaviour=feeding"]);
+    sync(&b, &a);
+    // Bo adds to it apart, and Ana purges it.
+    b.ok(&["edit", &row, "--note", "told to Bo in secret"]);
+    a.ok(&["purge", &row, "--yes"]);
+    let service = a.serve();
+    let number = b.ok(&["sync", &service.address])["sync"].as_str().unwrap().to_owned();
+    drop(service);
+    let clean = |device: &Device, when: &str| {
+        for command in [vec!["show", row.as_str()], vec!["log", row.as_str()], vec!["conflicts"], vec!["list", "--deleted"]] {
+            let (_, said) = device.json(&command);
+            for part in ["secret", "feeding"] {
+                assert!(!said.to_string().contains(part), "{when}: {command:?}: {said}");
+            }
+        }
+        assert_eq!(device.ok(&["list"])["count"], 1, "{when}");
+    };
+    clean(&a, "edited apart");
+    clean(&b, "edited apart");
+    b.ok(&["undo", &number]);
+    clean(&b, "its sync undone");
+    b.ok(&["redo", &number]);
+    let (code, told) = a.json(&import);
+    assert_eq!((code, &told["data"]["rejected"]), (3, &json!(1)), "{told}");
+    clean(&a, "imported again");
+    for command in [vec!["restore", row.as_str()], vec!["edit", row.as_str(), "owner=again"]] {
+        assert_eq!(a.json(&command).0, 1, "{command:?}");
+    }
+    sync(&b, &a);
+    assert_eq!(a.digest(), b.digest());
+    assert_eq!(a.ok(&["check"])["findings"], json!([]));
+}
+
 #[test]
 fn a_backup_begins_a_new_project_without_members_history_and_what_was_deleted() {
     let root = folder();

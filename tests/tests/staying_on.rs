@@ -88,6 +88,51 @@ fn a_service_keeps_a_link_with_an_address_and_takes_it_up_again() {
     drop(own);
 }
 
+/// A relay that takes connections and never says a word: a visit by the clock hangs there, and nothing else does.
+#[test]
+fn a_visit_that_hangs_holds_up_nobody_and_the_service_ends_when_told() {
+    let root = folder();
+    let (a, _) = pair(root.path());
+    let relay = Relay::start(&root.path().join("relay"), 0, &[]);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port().to_string();
+    let url = relay.url.replace(&relay.port().to_string(), &port);
+    a.ok(&["remote", "add", "silent", &url, "--every", "1s"]);
+    let service = a.serve();
+    let (mut line, _) = silent.accept().unwrap();
+    let mut first = [0; 1];
+    line.read_exact(&mut first).unwrap();
+    // The visit is under way, and waits for an answer.
+    let began = Instant::now();
+    a.ok(&["add", "--at", "1,1"]);
+    assert_eq!(a.ok(&["list"])["count"], 1);
+    let told = std::process::Command::new("kill").args(["-TERM", &service.pid().to_string()]).status().unwrap();
+    assert!(told.success());
+    until("the end of the service", || a.json(&["serve", "--listen", "not an address"]).0 == 2 && !service_runs(&a));
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    drop(service);
+}
+
+fn service_runs(device: &Device) -> bool {
+    let project = std::fs::read_dir(device.home().join("projects")).unwrap().next().unwrap().unwrap().path();
+    UnixStream::connect(project.join("serve.sock")).is_ok()
+}
+
+#[test]
+fn who_listens_to_a_service_that_is_killed_is_told() {
+    let root = folder();
+    let (a, _) = pair(root.path());
+    let service = a.serve();
+    let mut listening = a.command(&["events", "--json"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(listening.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.next().unwrap().contains("\"ready\""));
+    service.kill();
+    let last: Value = serde_json::from_str(&lines.last().unwrap()).unwrap();
+    let code = listening.wait().unwrap().code();
+    assert!(matches!((code, last["data"]["event"].as_str()), (Some(0), Some("ended")) | (Some(1), None)), "{code:?} {last}");
+    assert_eq!(a.json(&["events"]).1["error"]["kind"], "refused", "nobody is there any more");
+}
+
 #[test]
 fn a_metered_line_stops_where_its_bytes_end_and_goes_on_later() {
     let root = folder();
@@ -101,11 +146,22 @@ fn a_metered_line_stops_where_its_bytes_end_and_goes_on_later() {
     }
     let (code, told) = a.json(&["sync", "relay", "--max-bytes", "20K"]);
     assert_eq!((code, &told["data"]["targets"][0]["state"]), (8, &json!("budget")), "{told}");
-    a.ok(&["sync", "relay"]);
+    // What was given stands: each visit goes on where the one before stopped.
+    let mut visits = 1;
+    loop {
+        visits += 1;
+        let (code, told) = a.json(&["sync", "relay", "--max-bytes", "20K"]);
+        if code == 0 {
+            break;
+        }
+        let sent = told["data"]["targets"][0]["sent"]["bytes"].as_u64().unwrap();
+        assert!(code == 8 && visits < 40 && sent > 0 && sent < 150_000, "{told}");
+    }
+    assert!(visits > 2, "it fitted at once");
     let mut visits = 0;
     loop {
         visits += 1;
-        let (code, told) = b.json(&["sync", "relay", "--max-bytes", "150K"]);
+        let (code, told) = b.json(&["sync", "relay", "--max-bytes", "60K"]);
         if code == 0 {
             break;
         }

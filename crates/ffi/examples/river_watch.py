@@ -25,8 +25,8 @@ class Bar(Progress):
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
-        ana = Device.open(f"{folder}/ana", None)
-        bo = Device.open(f"{folder}/bo", b"a passphrase")
+        ana = Device.open(f"{folder}/ana", None, "America/Lima")
+        bo = Device.open(f"{folder}/bo", b"a passphrase", None)
         begun = json.loads(ana.new_project("River watch", "Ana's phone").data)
         assert len(begun["recovery"].split()) == 24
 

@@ -4,7 +4,7 @@ use crate::CairnError;
 use crate::error::input;
 use crate::service::Service;
 use crate::shapes::{Answer, NewObservation, Progress, Seen};
-use cairn_node::{AddRequest, Client, Home, JoinRequest, ListRequest, NewRequest, Reply, Request, SyncRequest};
+use cairn_node::{AddRequest, Client, Home, JoinRequest, ListRequest, NewRequest, Reply, Request, Surroundings, SyncRequest};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ impl Device {
     fn carry_out(&self, project: Option<String>, request: Request, progress: &Told) -> Result<Reply, CairnError> {
         let seen = |done, planned, bytes| {
             if let Some(progress) = progress {
-                progress.on_progress(done, planned, bytes);
+                // A surface that is gone is no reason to stop.
+                progress.on_progress(done, planned, bytes).ok();
             }
         };
         Ok(self.client(project).ask(request, &seen)?)
@@ -36,10 +37,12 @@ impl Device {
 
 #[uniffi::export]
 impl Device {
-    /// Opens a home, made at first use. On a phone: a folder of the app. `passphrase` is what the device's key is or will be under.
+    /// Opens a home, made at first use. On a phone: a folder of the app. `passphrase` is what the device's key is or will be under, `zone` the
+    /// name of the local time zone (`America/Lima`), for visits by the clock.
     #[uniffi::constructor]
-    pub fn open(home: String, passphrase: Option<Vec<u8>>) -> Result<Arc<Self>, CairnError> {
-        let home = Home::at(home)?.with_passphrase(passphrase).used_by("an app");
+    pub fn open(home: String, passphrase: Option<Vec<u8>>, zone: Option<String>) -> Result<Arc<Self>, CairnError> {
+        let surroundings = Surroundings { zone, ..Surroundings::default() };
+        let home = Home::at(home)?.with_passphrase(passphrase).used_by("an app").with_surroundings(surroundings);
         Ok(Arc::new(Self { home }))
     }
 

@@ -6,7 +6,11 @@ use cairn_node::{Node, ServeOptions, serve};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// What work under way may take at the end.
+const LAST_WORK: Duration = Duration::from_secs(5);
 
 /// What ends the service, and its thread.
 type Running = (oneshot::Sender<()>, JoinHandle<Result<(), CairnError>>);
@@ -31,7 +35,10 @@ impl Service {
                 // A sender that is gone means the same.
                 stopped.await.ok();
             };
-            Ok(runtime.block_on(serve(node, options, tell, |_| {}, ended))?)
+            let done = runtime.block_on(serve(node, options, tell, |_| {}, ended));
+            // A visit to a place that does not answer is not waited for: what it took is durable.
+            runtime.shutdown_timeout(LAST_WORK);
+            Ok(done?)
         };
         let running = std::thread::Builder::new().name("cairn".into()).spawn(work).map_err(|e| input(e.to_string()))?;
         match ready.recv() {

@@ -60,8 +60,9 @@ pub struct Answer {
 /// Is told how far long work is.
 #[uniffi::export(foreign)]
 pub trait Progress: Send + Sync {
-    /// `planned` only grows; 0 while nothing is known.
-    fn on_progress(&self, done: u64, planned: u64, bytes: u64);
+    /// `planned` only grows; 0 while nothing is known. What fails in it does not stop the work. It is called on the thread that works: it must
+    /// not ask this device anything.
+    fn on_progress(&self, done: u64, planned: u64, bytes: u64) -> Result<(), crate::CairnError>;
 }
 
 impl From<Reply> for Answer {

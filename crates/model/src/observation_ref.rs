@@ -63,6 +63,10 @@ impl<'a> ObservationRef<'a> {
         for (raw, value) in keys {
             seen.read_key(KeyRef::of(raw), value);
         }
+        if seen.purged {
+            // Whatever was written without having seen it: what was taken away stays away.
+            return Self { category: seen.category, deleted: true, purged: true, ..Self::default() };
+        }
         // Escaped keys and options (`o.` after `f.`) come in another order than their fields.
         if !seen.fields.is_sorted_by(|(a, _), (b, _)| a < b) {
             seen.join_fields();

@@ -1,7 +1,7 @@
 //! Targets that are mailboxes: bundle files and shared folders, what a visit to one came to, and names for targets.
 
 use crate::NodeError;
-use crate::budget::Budget;
+use crate::budget::{Budget, Metered};
 use crate::desk::Tally;
 use crate::door::device_of;
 use crate::home::{LOCAL, Node, now_ms};
@@ -13,7 +13,7 @@ use cairn_contract::{Mailbox, MailboxError};
 use cairn_model::{DeviceId, Instant};
 use cairn_relay::RelayUrl;
 use cairn_store::{RemoteRule, StoreError};
-use cairn_sync::{ExchangeSetup, Lot, Memory, Outcome, Progress};
+use cairn_sync::{ExchangeSetup, Lot, MailRequest, Memory, Outcome, Progress};
 use cairn_trust::mailbox_handle;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -132,7 +132,7 @@ impl Node {
         sync: Option<u32>,
         seen: &mut dyn FnMut(&Progress),
     ) -> Carried {
-        self.carry_at(&self.carrying, mailbox, id, setup, sync, seen)
+        self.carry_at(&self.carrying, (mailbox, None), id, setup, sync, seen)
     }
 
     /// One visit at a time to each relay: a slow one must not hold up the others.
@@ -145,7 +145,7 @@ impl Node {
     pub(crate) fn carry_at(
         &self,
         turn: &Mutex<()>,
-        mailbox: &mut dyn Mailbox,
+        (mailbox, budget): (&mut dyn Mailbox, Option<&Budget>),
         id: Option<[u8; 16]>,
         setup: ExchangeSetup,
         sync: Option<u32>,
@@ -154,7 +154,10 @@ impl Node {
         let _one = turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let began = Clock::now();
         let mut tally = Tally { sync, ..Tally::default() };
-        let mut ask = |request| {
+        let mut ask = |mut request| {
+            if let MailRequest::Lacking(_, _, most) = &mut request {
+                *most = budget.map(Budget::left);
+            }
             let done = answer_mail(&mut self.store(), id.as_ref(), request, now_ms(), &mut tally)?;
             if std::mem::take(&mut tally.changed) {
                 // Nobody listens when no link is open.
@@ -162,7 +165,7 @@ impl Node {
             }
             Ok(done)
         };
-        let visit = visit(mailbox, setup, &mut ask, seen);
+        let visit = visit(&mut Metered { mailbox, budget }, setup, &mut ask, seen);
         self.doors.refresh(&self.store());
         Carried { visit, tally, ms: began.elapsed().as_millis() as u64 }
     }
@@ -376,6 +379,10 @@ pub(crate) fn row(node: &Node, typed: &str, transport: &str, setup: &ExchangeSet
         }
         Some(VisitError::Store(e)) => return Err(e.into()),
         Some(VisitError::Mailbox(e)) => ended(node, &mut out, &e, o),
+        None if o.cut_short => {
+            let (state, remedy) = said(&MailboxError::Spent(String::new()));
+            say(&mut out, state, "the bytes that may pass have passed: not all of what is here was given", remedy);
+        }
         None => judge(node, &mut out, o, visit.incomplete, setup, &mut faults)?,
     }
     out["faults"] = json!(faults);

@@ -109,6 +109,8 @@ fn note_met(node: &Node, report: &LinkReport, remote: &str, dialled: bool) {
 
 /// The tasks around one session.
 struct Line {
+    /// A link that is dropped in the middle must not go on behind its back: the other end would keep it, and its line be paid for.
+    ends: Ends,
     id: u64,
     /// Six digits both ends of this channel can show.
     check: String,
@@ -118,10 +120,18 @@ struct Line {
     requests: mpsc::UnboundedSender<(u64, Request)>,
     answers: mpsc::UnboundedReceiver<(u64, Answer)>,
     loads: mpsc::UnboundedSender<(u64, Answer)>,
-    reader: tokio::task::JoinHandle<()>,
     writer: tokio::task::JoinHandle<()>,
     desk: tokio::task::JoinHandle<Tally>,
     store: Arc<Mutex<Store>>,
+}
+
+/// Tasks that end with what holds this.
+struct Ends(Vec<tokio::task::AbortHandle>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.iter().for_each(tokio::task::AbortHandle::abort);
+    }
 }
 
 enum Outgoing {
@@ -146,7 +156,10 @@ impl Line {
         let (store, changed) = (node.store.clone(), node.changed.clone());
         let desk_answers = answers_tx.clone();
         let desk_store = store.clone();
+        let reader = tokio::spawn(read(rx, frames_tx, dialled));
+        let writer = tokio::spawn(write(tx, out_rx, backlog.clone()));
         Self {
+            ends: Ends(vec![reader.abort_handle(), writer.abort_handle()]),
             id,
             check: String::new(),
             frames,
@@ -154,8 +167,7 @@ impl Line {
             requests,
             answers,
             loads: answers_tx,
-            reader: tokio::spawn(read(rx, frames_tx, dialled)),
-            writer: tokio::spawn(write(tx, out_rx, backlog.clone())),
+            writer,
             desk: tokio::task::spawn_blocking(move || serve_desk(&desk_store, requests_rx, &desk_answers, &changed, id, sync)),
             backlog,
             store,
@@ -284,7 +296,7 @@ impl Line {
         drop((self.out, self.requests));
         // A panic in these tasks has been reported by the runtime; what is durable is durable.
         self.writer.await.ok();
-        self.reader.abort();
+        drop(self.ends);
         self.desk.await.unwrap_or_default()
     }
 }

@@ -106,7 +106,7 @@ pub(crate) fn restore_from(node: &Node, sync: &str) -> Answered {
             return Err(NodeError::NotFound { what: format!("sync `{sync}` (`cairn undo` lists them)") });
         }
         for (id, effect) in store.sync_effects(number)? {
-            let gone = effect == SyncEffect::Deleted && store.observation(&id)?.is_some_and(|o| o.seen.deleted);
+            let gone = effect == SyncEffect::Deleted && store.observation(&id)?.is_some_and(|o| o.seen.deleted && !o.seen.purged);
             ids.extend(gone.then(|| id.to_string()));
         }
     }

@@ -48,10 +48,8 @@ pub(crate) fn log(node: &Node, id: Option<&str>, limit: usize) -> Answered {
             None => *purged.entry(e.id).or_insert(is_purged(&store, &e.id)?),
         };
         if gone {
-            row["purged"] = json!(true);
-            for set in row["set"].as_array_mut().into_iter().flatten() {
-                set["value"] = Value::Null;
-            }
+            // Not even the keys: an option that was chosen is part of one.
+            (row["purged"], row["set"]) = (json!(true), json!([]));
         }
     }
     Ok(Reply::new(json!({"entries": rows})))

@@ -6,7 +6,7 @@ use crate::request::{JoinRequest, NewRequest, Reply};
 use crate::{NodeError, configuration, keystore};
 use cairn_model::{ProjectId, default_configuration, hex, unhex};
 use cairn_relay::{Network, RelayUrl};
-use cairn_store::{Entropy, NewProject, OsEntropy, Store, StoreFiles, create_file};
+use cairn_store::{Entropy, NewProject, OsEntropy, Store, StoreError, StoreFiles, create_file};
 use cairn_trust::{DeviceKeys, PassphraseError, Ticket, is_sealed_seed, open_seed, seal_seed};
 use serde_json::json;
 use std::fs;
@@ -244,7 +244,7 @@ impl Home {
             Some(file) => configuration::read_configuration(Path::new(file))?.configuration,
             None => default_configuration(),
         };
-        self.create_project_with(&new.name, new.device_name.as_deref(), &configuration)
+        self.create_project_with(&new.name, new.device_name.as_deref(), &configuration, |_| Ok(()))
     }
 
     /// A name that a project may have and none here has.
@@ -258,17 +258,13 @@ impl Home {
         }
     }
 
-    /// Takes away a project that was made a moment ago and could not be filled.
-    pub(crate) fn drop_new_project(&self, project: &str) -> Result<(), NodeError> {
-        let folder = self.path.join("projects").join(&project[..16]);
-        fs::remove_dir_all(&folder).map_err(|e| NodeError::file(&folder, e))
-    }
-
+    /// Makes a project and fills it before anybody sees it.
     pub(crate) fn create_project_with(
         &self,
         name: &str,
         device_name: Option<&str>,
         configuration: &cairn_model::Configuration,
+        fill: impl FnOnce(&mut Store) -> Result<(), StoreError>,
     ) -> Result<Reply, NodeError> {
         self.free_name(name)?;
         let device_name = device_name.map_or_else(host_name, str::to_owned);
@@ -277,7 +273,8 @@ impl Home {
         let kept = words.clone();
         let project = self.build(name, |db| {
             let new = NewProject { name, device_name: &device_name, configuration, now_ms: now_ms() };
-            let (store, words) = Store::new_project(db, keys, Box::new(OsEntropy), &new)?;
+            let (mut store, words) = Store::new_project(db, keys, Box::new(OsEntropy), &new)?;
+            fill(&mut store)?;
             *kept.lock().expect("one thread") = Some(words.phrase());
             Ok(store.project())
         })?;

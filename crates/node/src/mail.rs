@@ -131,13 +131,17 @@ pub fn answer_mail(
             }
             MailAnswer::Persisted { held: done.held, gaps: done.gaps, dropped: done.dropped, placed: ingested.placed }
         }
-        MailRequest::Lacking(mut known, dry) => {
+        MailRequest::Lacking(mut known, dry, most) => {
             let (uncovered, joined) = store.uncovered(&runs(&known), &known.base)?;
             known.runs = joined.into_iter().map(|(from, tip)| Run { from, tip }).collect();
             let (ops, boxes) = store.mail_lacking(&known.ops, &known.boxed)?;
             let open = dry.then(|| store.open_lot()).flatten();
+            let (uncovered, cut_short) = match most {
+                Some(most) => store.within(uncovered, most)?,
+                None => (uncovered, false),
+            };
             let lacks = uncovered.into_iter().chain(open).collect();
-            MailAnswer::Lacking(lacks, known, ops + boxes, dry || store.may_mail()?)
+            MailAnswer::Lacking(lacks, known, ops + boxes, dry || store.may_mail()?, cut_short)
         }
         MailRequest::Load(chain, from, to, most) => {
             let made = store.chunks_for_mailbox(chain, from, to, most)?;

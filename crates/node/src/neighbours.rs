@@ -12,7 +12,7 @@ use crate::serve::note_link;
 use cairn_model::DeviceId;
 use cairn_quic::{Discovery, Endpoint, Found};
 use cairn_store::{Entropy, OsEntropy};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,19 +28,42 @@ const LONGEST_NEAR: Duration = Duration::from_secs(60);
 const LONGEST_FAR: Duration = Duration::from_secs(300);
 /// Before discovery is begun again where it could not begin: there may be no network yet.
 const NO_NETWORK: Duration = Duration::from_secs(15);
+/// Why nothing was dialled.
+const LINKED: &str = "it is linked already";
 /// Why a link with a remote ended.
 const USED_UP: &str = "the bytes for today are used up";
 /// How soon an announcement follows a new invitation.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// A device that announces itself, as it was heard last.
+/// A device that announces itself, as it was heard last. While it stands in the list a keeper is at work for it.
 struct Near {
-    addresses: Vec<SocketAddr>,
+    /// `None` once it does not announce itself any more: the keeper ends after its link does.
+    addresses: Option<Vec<SocketAddr>>,
     /// It was heard again: it is worth dialling now.
     heard: Arc<Notify>,
 }
 
 type Known = Arc<Mutex<BTreeMap<String, Near>>>;
+
+/// Addresses that are linked now: a device that is found twice (it was started again, it is a remote as well) is dialled once.
+#[derive(Clone, Default)]
+pub(crate) struct Linked(Arc<Mutex<BTreeSet<SocketAddr>>>);
+
+/// One of them, until it is dropped.
+struct Taken<'a>(&'a Linked, SocketAddr);
+
+impl Linked {
+    fn take(&self, address: SocketAddr) -> Option<Taken<'_>> {
+        let fresh = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(address);
+        fresh.then_some(Taken(self, address))
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
 
 fn lock(known: &Known) -> std::sync::MutexGuard<'_, BTreeMap<String, Near>> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -80,13 +103,16 @@ async fn browse(node: &Arc<Node>, endpoint: &Arc<Endpoint>, port: u16, name: &[u
         }
         // Both find each other; the lower name dials, so that there is one link.
         let ours: Vec<Found> = found.into_iter().filter(|f| own < f.name && is_ours(node, f)).collect();
-        lock(known).retain(|name, _| ours.iter().any(|f| f.name == *name));
+        for (_, near) in lock(known).iter_mut().filter(|(name, _)| !ours.iter().any(|f| f.name == **name)) {
+            near.addresses = None;
+            near.heard.notify_one();
+        }
         for found in ours {
             let fresh = {
                 let mut all = lock(known);
                 let fresh = !all.contains_key(&found.name);
-                let near = all.entry(found.name.clone()).or_insert_with(|| Near { addresses: Vec::new(), heard: Arc::default() });
-                near.addresses = found.addresses;
+                let near = all.entry(found.name.clone()).or_insert_with(|| Near { addresses: None, heard: Arc::default() });
+                near.addresses = Some(found.addresses);
                 near.heard.notify_one();
                 fresh
             };
@@ -101,7 +127,15 @@ async fn browse(node: &Arc<Node>, endpoint: &Arc<Endpoint>, port: u16, name: &[u
 async fn keep_near(node: Arc<Node>, endpoint: Arc<Endpoint>, known: Known, name: String) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let Some((addresses, heard)) = lock(&known).get(&name).map(|n| (n.addresses.clone(), n.heard.clone())) else { return };
+        let (addresses, heard) = {
+            let mut all = lock(&known);
+            let Some(near) = all.get(&name) else { return };
+            let Some(addresses) = near.addresses.clone() else {
+                all.remove(&name);
+                return;
+            };
+            (addresses, near.heard.clone())
+        };
         // What was heard before is in the addresses.
         tokio::time::timeout(Duration::ZERO, heard.notified()).await.ok();
         if link_with(&node, &endpoint, &addresses, None, None).await.is_ok() {
@@ -126,6 +160,10 @@ async fn link_with(
     let mut why = "it has no address".to_owned();
     for address in addresses {
         let knock = knock_with(node.store().discovery_key());
+        let Some(_taken) = node.linked.take(*address) else {
+            // Another keeper has it: as good as linked here.
+            return Err(LINKED.into());
+        };
         let link = match endpoint.dial(*address, only, &knock).await {
             Ok(link) => link,
             Err(e) => {
@@ -139,6 +177,8 @@ async fn link_with(
             tell(p);
             if let Some(budget) = budget {
                 budget.spend_up_to(p.wire_bytes, &counted);
+                // What cannot be written down now is with the next piece.
+                node.note_spent(budget, false).ok();
             }
         };
         let used_up = async {
@@ -150,10 +190,13 @@ async fn link_with(
         tokio::select! {
             report = run_link(node, link, true, false, number, &seen) => {
                 note_link(node, number, &report);
-                if report.device.is_some() {
+                if report.synced {
                     return Ok(());
                 }
-                why = report.lost.unwrap_or_else(|| "nobody of this project answered".into());
+                why = match (report.reason, report.lost) {
+                    (Some(reason), _) => reason.to_string(),
+                    (None, lost) => lost.unwrap_or_else(|| "nobody of this project answered".into()),
+                };
             }
             () = used_up => return Err(USED_UP.into()),
         }
@@ -176,7 +219,7 @@ pub(crate) async fn watch_far(node: &Arc<Node>, endpoint: &Arc<Endpoint>) {
     let mut changed = node.remotes_changed.subscribe();
     loop {
         let far: BTreeMap<String, String> =
-            always_kept(node).into_iter().filter(|(_, target)| crate::carry::Carrier::of_remote(target).is_none()).collect();
+            always_kept(node).await.into_iter().filter(|(_, target)| crate::carry::Carrier::of_remote(target).is_none()).collect();
         running.retain(|name, (target, _)| far.get(name) == Some(target));
         for (name, target) in far {
             let begin = || Running(tokio::spawn(keep_far(node.clone(), endpoint.clone(), name.clone(), target.clone())));
@@ -199,12 +242,15 @@ async fn keep_far(node: Arc<Node>, endpoint: Arc<Endpoint>, name: String, target
         if done.is_ok() {
             pause = FIRST_PAUSE;
         }
-        if before != Some(state) && (before.is_some() || state != "synced") {
+        let elsewhere = done.as_ref().err().is_some_and(|why| why == LINKED);
+        if !elsewhere && before != Some(state) && (before.is_some() || state != "synced") {
             let message = done.err().unwrap_or_default();
             let remedy = if state == "synced" { "" } else { "it is tried again by itself" };
             node.heard.send(Heard::Carried { target: name.clone(), state: state.into(), message, remedy: remedy.into() }).ok();
         }
-        before = Some(state);
+        if !elsewhere {
+            before = Some(state);
+        }
         tokio::time::sleep(jitter(pause)).await;
         pause = (pause * 2).min(LONGEST_FAR);
     }
@@ -213,11 +259,13 @@ async fn keep_far(node: Arc<Node>, endpoint: Arc<Endpoint>, name: String, target
 /// One link with a remote, as long as the day's bytes last.
 async fn far_once(node: &Arc<Node>, endpoint: &Endpoint, target: &str) -> Result<(), String> {
     let budget = node.rest_of_day().map_err(|e| e.to_string())?;
-    if budget.as_ref().is_some_and(Budget::is_over) {
+    if budget.as_ref().is_some_and(|b| b.is_over()) {
         return Err(USED_UP.into());
     }
     let target = resolve(node, target).await.map_err(|e| e.to_string())?;
-    let done = link_with(node, endpoint, &target.addresses, target.only, budget.as_ref()).await;
-    node.note_spent(budget.as_ref()).map_err(|e| e.to_string())?;
+    let done = link_with(node, endpoint, &target.addresses, target.only, budget.as_deref()).await;
+    if let Some(budget) = &budget {
+        node.note_spent(budget, true).map_err(|e| e.to_string())?;
+    }
     done
 }

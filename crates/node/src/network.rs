@@ -58,7 +58,7 @@ struct Plan {
     lan: bool,
     /// Only mailboxes can go one way.
     one_way: bool,
-    budget: Option<Budget>,
+    budget: Option<Arc<Budget>>,
     number: u32,
     look: Duration,
 }
@@ -79,7 +79,7 @@ fn plan(node: &Node, request: &SyncRequest) -> Result<Plan, NodeError> {
     let named = if request.targets.is_empty() { all } else { request.targets.clone() };
     let budget = match request.max_bytes {
         None if request.metered => node.rest_of_day()?,
-        most => most.map(Budget::new),
+        most => most.map(Budget::new).map(Arc::new),
     };
     let look = Duration::from_secs(request.timeout_s.unwrap_or(LOOK_S));
     Ok(Plan { remotes, rules, named, lan, one_way, budget, number, look })
@@ -96,16 +96,17 @@ pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn
     let plan = plan(node, request)?;
     let mut rows = Vec::new();
     for typed in plan.named.iter().filter(|t| *t != "lan") {
-        rows.push(visit(node, request, &plan, typed, seen).await?);
+        let row = visit(node, request, &plan, typed, seen).await;
+        if let Some(budget) = &plan.budget {
+            node.note_spent(budget, true)?;
+        }
+        rows.push(row?);
     }
     if plan.lan {
         for addresses in find_all(node, plan.look, true).await {
             let typed = addresses.first().map(SocketAddr::to_string).unwrap_or_default();
             rows.push(reach(node, &Target { typed, addresses, only: None }, request.dry_run, plan.number, seen, None).await);
         }
-    }
-    if request.metered {
-        node.note_spent(plan.budget.as_ref())?;
     }
     if !request.dry_run {
         let with = met(node, &rows);
@@ -133,7 +134,7 @@ async fn visit(
     let meant = remote.unwrap_or(typed);
     let is_device = !meant.contains('/') && node.store().membership().members.values().any(|m| m.name == *meant);
     let place = if remote.is_some() { Carrier::of_remote(meant) } else { Carrier::of(meant, request.folder.as_deref()) };
-    let budget = plan.budget.as_ref();
+    let budget = plan.budget.as_deref();
     if let Some(place) = place.filter(|_| !is_device) {
         let rule = plan.rules.get(typed).filter(|_| remote.is_some()).cloned().unwrap_or_default();
         let setup = setup_of(node, request, &rule)?;
@@ -322,9 +323,11 @@ pub(crate) fn note_turned_away(node: &Node, report: &LinkReport) {
     let state = state(report, false);
     // Only a hint: what others think of this device is asked of them again at the next sync.
     node.store().note_refused(state == "not-a-member" && report.by_peer).ok();
+    // Before the list is locked: whoever shows it holds the store already.
+    let gated = (state == "gated").then(|| gate(node, Some(device)).0);
     let mut all = node.turned_away.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let reason = match (state, report.reason) {
-        ("gated", _) => gate(node, Some(device)).0,
+        ("gated", _) => gated.unwrap_or_default(),
         ("not-a-member", _) if report.by_peer => {
             "the devices of the project do not count this one: its ticket was used up or revoked".into()
         }

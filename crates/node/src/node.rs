@@ -50,10 +50,14 @@ pub struct Node {
     pub(crate) network: Network,
     /// The device's own folder.
     pub(crate) home_folder: PathBuf,
+    /// Addresses that a service's keepers are linked with.
+    pub(crate) linked: crate::neighbours::Linked,
     /// Counts targets that were named, and names that were taken away.
     pub(crate) remotes_changed: tokio::sync::watch::Sender<u64>,
     /// Bytes that may pass over metered lines in a day.
     pub(crate) bytes_a_day: Mutex<Option<u64>>,
+    /// What is left of them today.
+    pub(crate) day: Mutex<Option<Arc<crate::budget::Budget>>>,
     /// A job was given to the service, or taken away.
     pub(crate) jobs_changed: tokio::sync::Notify,
     /// Names of jobs that run now.
@@ -96,8 +100,10 @@ impl Node {
             relaying: Mutex::default(),
             network: home.network().clone(),
             home_folder: home.path().to_owned(),
+            linked: crate::neighbours::Linked::default(),
             remotes_changed: tokio::sync::watch::Sender::new(0),
             bytes_a_day: Mutex::default(),
+            day: Mutex::default(),
             jobs_changed: tokio::sync::Notify::new(),
             running_jobs: Mutex::default(),
             surroundings: home.surroundings().clone(),

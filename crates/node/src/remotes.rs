@@ -7,15 +7,16 @@ use crate::jobs::schedule::{Schedule, due};
 use crate::request::{RemoteRequest, Reply, SyncRequest};
 use crate::{Node, NodeError};
 use cairn_bundle::Folder;
-use cairn_model::Instant;
 use cairn_relay::RelayUrl;
 use cairn_store::{RemoteRule, Store};
 use cairn_trust::mailbox_handle;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// A wall clock may be set, and a machine may sleep: times are compared again at least this often.
 const LOOK: Duration = Duration::from_secs(60);
@@ -32,6 +33,7 @@ fn target_of(store: &Store, name: &str) -> Result<String, NodeError> {
 /// Names for targets.
 pub(crate) fn remote(node: &Node, request: &RemoteRequest) -> Result<Reply, NodeError> {
     let mut store = node.store();
+    let changes = !matches!(request, RemoteRequest::List);
     match request {
         RemoteRequest::List => {}
         RemoteRequest::Add { .. } => add(&mut store, request)?,
@@ -45,7 +47,9 @@ pub(crate) fn remote(node: &Node, request: &RemoteRequest) -> Result<Reply, Node
             crate::relay::forget_alarms(&mut store, &url)?;
         }
     }
-    node.remotes_changed.send_modify(|n| *n += 1);
+    if changes {
+        node.remotes_changed.send_modify(|n| *n += 1);
+    }
     let rules = store.remote_rules()?;
     let row = |(name, target): (String, String)| {
         let rule = rules.get(&name).cloned().unwrap_or_default();
@@ -56,7 +60,7 @@ pub(crate) fn remote(node: &Node, request: &RemoteRequest) -> Result<Reply, Node
         };
         let zone = node.surroundings.zone.as_deref();
         let next = rule.schedule.as_deref().and_then(|text| due(text, zone, rule.since_ms, rule.began_ms, now_ms()).ok());
-        let time = |ms: i64| Instant::from_unix_ms(ms).map(|i| i.to_rfc3339());
+        let time = |ms: i64| cairn_model::Instant::from_unix_ms(ms).map(|i| i.to_rfc3339());
         json!({
             "name": name, "target": target, "way": way, "when": rule.schedule.as_deref().unwrap_or("always"),
             "next": next.and_then(time), "last": rule.began_ms.and_then(time),
@@ -111,33 +115,49 @@ pub(crate) fn ways(rule: &RemoteRule) -> (bool, bool) {
     (!rule.push || rule.pull, !rule.pull || rule.push)
 }
 
-/// Remotes without times of their own: they are kept up to date all the time.
-pub(crate) fn always_kept(node: &Node) -> Vec<(String, String)> {
-    let store = node.store();
-    let rules = store.remote_rules().unwrap_or_default();
-    let remotes = store.remotes().unwrap_or_default();
-    remotes.into_iter().filter(|(name, _)| rules.get(name).is_none_or(|rule| rule.schedule.is_none())).collect()
-}
-
-/// A visit that reached nobody.
-struct Again {
-    at: tokio::time::Instant,
-    pause: Duration,
-}
-
-/// Visits remotes at their times. What was missed while nothing ran is due at once, and once. Never ends.
-pub(crate) async fn watch_timetable(node: &Arc<Node>) {
-    let mut again: BTreeMap<String, Again> = BTreeMap::new();
-    let mut states: BTreeMap<String, String> = BTreeMap::new();
-    let mut changed = node.remotes_changed.subscribe();
+/// Remotes without times of their own: they are kept up to date all the time. Waits until the store can be read.
+pub(crate) async fn always_kept(node: &Node) -> Vec<(String, String)> {
     loop {
-        let rules = node.store().remote_rules().unwrap_or_default();
-        let scheduled: Vec<(String, RemoteRule)> = rules.into_iter().filter(|(_, rule)| rule.schedule.is_some()).collect();
-        again.retain(|name, _| scheduled.iter().any(|(n, _)| n == name));
-        let mut wait = if scheduled.is_empty() { None } else { Some(LOOK) };
-        for (name, rule) in scheduled {
-            let left = visit_if_due(node, &name, &rule, &mut again, &mut states).await;
-            wait = wait.map(|w| w.min(left));
+        let read = {
+            let store = node.store();
+            store.remote_rules().and_then(|rules| Ok((rules, store.remotes()?)))
+        };
+        if let Ok((rules, remotes)) = read {
+            return remotes.into_iter().filter(|(name, _)| rules.get(name).is_none_or(|rule| rule.schedule.is_none())).collect();
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// How visits by the clock stand, of one remote.
+#[derive(Default)]
+struct Standing {
+    /// One is at work.
+    visiting: bool,
+    /// The last one did not come to its end: when it is tried again, and the pause after that.
+    again: Option<(Instant, Duration)>,
+    state: Option<String>,
+}
+
+type Visits = Arc<Mutex<BTreeMap<String, Standing>>>;
+
+fn lock(visits: &Visits) -> std::sync::MutexGuard<'_, BTreeMap<String, Standing>> {
+    visits.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Visits remotes at their times, each by itself: one that hangs holds up nobody. What was missed while nothing ran is due at once, and once.
+/// Never ends.
+pub(crate) async fn watch_timetable(node: &Arc<Node>) {
+    let visits = Visits::default();
+    let mut changed = node.remotes_changed.subscribe();
+    let ended = Arc::new(Notify::new());
+    loop {
+        // What cannot be read now is looked at again.
+        let rules = node.store().remote_rules();
+        let mut wait = if rules.is_err() { Some(LOOK) } else { None };
+        for (name, rule) in rules.unwrap_or_default().into_iter().filter(|(_, rule)| rule.schedule.is_some()) {
+            let left = begin_if_due(node, &name, &rule, &visits, &ended);
+            wait = Some(wait.unwrap_or(LOOK).min(left));
         }
         let sleeping = async {
             match wait {
@@ -148,29 +168,44 @@ pub(crate) async fn watch_timetable(node: &Arc<Node>) {
         };
         tokio::select! {
             () = sleeping => {}
+            () = ended.notified() => {}
             Ok(()) = changed.changed() => {}
         }
     }
 }
 
-/// Time until the next visit.
-async fn visit_if_due(
-    node: &Arc<Node>,
-    name: &str,
-    rule: &RemoteRule,
-    again: &mut BTreeMap<String, Again>,
-    states: &mut BTreeMap<String, String>,
-) -> Duration {
+/// Time until the next visit; at most until the next look.
+fn begin_if_due(node: &Arc<Node>, name: &str, rule: &RemoteRule, visits: &Visits, ended: &Arc<Notify>) -> Duration {
     let zone = node.surroundings.zone.as_deref();
     let text = rule.schedule.as_deref().unwrap_or_default();
     let Ok(next) = due(text, zone, rule.since_ms, rule.began_ms, now_ms()) else { return LOOK };
-    let retry = again.get(name).map(|a| a.at.saturating_duration_since(tokio::time::Instant::now()));
-    let left = Duration::from_millis((next - now_ms()).max(0) as u64).min(retry.unwrap_or(Duration::MAX));
-    if !left.is_zero() {
-        return left.min(LOOK);
+    let by_clock = Duration::from_millis((next - now_ms()).max(0) as u64);
+    {
+        let mut all = lock(visits);
+        let standing = all.entry(name.to_owned()).or_default();
+        if standing.visiting {
+            return LOOK;
+        }
+        // One that reached nobody is due by the clock still: its pause counts.
+        let left = standing.again.map_or(by_clock, |(at, _)| at.saturating_duration_since(Instant::now()));
+        if !left.is_zero() {
+            return left.min(LOOK);
+        }
+        standing.visiting = true;
     }
-    // Written down first: a visit that ends this process must not begin again at once.
-    node.store().note_remote_began(name, now_ms()).ok();
+    let (node, name, visits, ended) = (node.clone(), name.to_owned(), visits.clone(), ended.clone());
+    tokio::spawn(async move {
+        visit(&node, &name, &visits).await;
+        ended.notify_one();
+    });
+    LOOK
+}
+
+/// States in which a visit has done what it can for this time; any other is tried again before the next.
+const CAME_TO_AN_END: [&str; 6] = ["synced", "gated", "removed", "not-a-member", "mismatch", "read-only"];
+
+async fn visit(node: &Arc<Node>, name: &str, visits: &Visits) {
+    let began = now_ms();
     let request = SyncRequest { targets: vec![name.to_owned()], metered: true, ..SyncRequest::default() };
     let done = crate::network::sync(node, &request, &|_| {}).await;
     let (state, message, remedy) = match &done {
@@ -181,17 +216,22 @@ async fn visit_if_due(
         }
         Err(e) => ("failed".to_owned(), e.to_string(), String::new()),
     };
-    if matches!(state.as_str(), "unreached" | "failed" | "interrupted") {
-        let pause = again.get(name).map_or(FIRST_PAUSE, |a| (a.pause * 2).min(LONGEST_PAUSE));
-        again.insert(name.to_owned(), Again { at: tokio::time::Instant::now() + jitter(pause), pause });
-    } else {
-        again.remove(name);
+    let ended = CAME_TO_AN_END.contains(&state.as_str());
+    if ended {
+        // What cannot be written down is due again: a visit too many does no harm.
+        node.store().note_remote_began(name, began).ok();
     }
-    let before = states.insert(name.to_owned(), state.clone());
+    let before = {
+        let mut all = lock(visits);
+        let standing = all.entry(name.to_owned()).or_default();
+        let pause = standing.again.map_or(FIRST_PAUSE, |(_, pause)| (pause * 2).min(LONGEST_PAUSE));
+        standing.again = (!ended).then(|| (Instant::now() + jitter(pause), pause));
+        standing.visiting = false;
+        standing.state.replace(state.clone())
+    };
     if before.as_ref() != Some(&state) && (state != "synced" || before.is_some()) {
         node.heard.send(Heard::Carried { target: name.to_owned(), state, message, remedy }).ok();
     }
-    LOOK.min(again.get(name).map_or(LOOK, |a| a.pause))
 }
 
 /// Between half of a pause and all of it: not all devices at the same moment.

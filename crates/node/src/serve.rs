@@ -170,6 +170,9 @@ async fn serve_until(
         () = watch_jobs(node) => {}
         () = stop => {}
     }
+    if let Some(budget) = node.rest_of_day()? {
+        node.note_spent(&budget, true)?;
+    }
     socket::remove(node.folder())
 }
 
@@ -243,7 +246,7 @@ async fn answer_requests(node: &Arc<Node>, listener: &UnixListener) {
 }
 
 async fn answer_one(node: &Arc<Node>, stream: UnixStream) -> std::io::Result<()> {
-    if !socket::is_own(node.folder(), &stream) {
+    if !socket::is_own(&stream) {
         return Ok(());
     }
     let (read, mut write) = stream.into_split();

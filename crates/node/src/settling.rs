@@ -40,9 +40,14 @@ pub(crate) fn conflicts(node: &Node, request: &ConflictsRequest) -> Answered {
     let rows: Vec<_> = store.conflicts()?.iter().map(show::conflict).collect();
     let mut reply = Reply::new(json!({"conflicts": rows}));
     if !request.no_duplicates {
-        let (pairs, count) = store.duplicates(&likeness(request)?)?;
-        reply.data["duplicates"] = json!(pairs.iter().map(|p| pair(&store, p)).collect::<Vec<_>>());
-        reply.data["duplicate_count"] = json!(count);
+        let found = store.duplicates(&likeness(request)?)?;
+        reply.data["duplicates"] = json!(found.pairs.iter().map(|p| pair(&store, p)).collect::<Vec<_>>());
+        reply.data["duplicate_count"] = json!(found.count);
+        if !found.complete {
+            let many =
+                "many observations share one place and time, and not each was compared with each: narrow it by --radius and --within";
+            reply.warnings.push(many.into());
+        }
     }
     Ok(reply)
 }

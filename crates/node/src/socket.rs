@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use tokio::io::AsyncWriteExt;
@@ -65,10 +65,9 @@ pub(crate) fn remove(folder: &Path) -> Result<(), NodeError> {
     fs::remove_file(&path).map_err(|e| NodeError::file(&path, e))
 }
 
-/// `true` if it is the owner of the project's folder who talks, or root: other users of the machine are not answered.
-pub(crate) fn is_own(folder: &Path, stream: &UnixStream) -> bool {
-    let Ok(owner) = fs::metadata(folder.join(NAME)).or_else(|_| fs::metadata(folder)) else { return false };
-    stream.peer_cred().is_ok_and(|who| who.uid() == owner.uid() || who.uid() == 0)
+/// `true` if it is this service's own user who talks, or root: other users of the machine are not answered.
+pub(crate) fn is_own(stream: &UnixStream) -> bool {
+    stream.peer_cred().is_ok_and(|who| who.uid() == rustix::process::geteuid().as_raw() || who.uid() == 0)
 }
 
 /// A request as a line, with the version of the words it is written in.

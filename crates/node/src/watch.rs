@@ -1,7 +1,6 @@
 //! Remotes that are folders or files, kept up to date while the service runs: when something changes there, when something
 //! changes here, and every minute, because neither events nor network shares can be relied on.
 
-use crate::budget::Budget;
 use crate::carry::{Carrier, Errand, sync_place};
 use crate::heard::Heard;
 use crate::home::Node;
@@ -28,7 +27,7 @@ pub(crate) async fn watch_remotes(node: &Arc<Node>) {
     let mut states: BTreeMap<String, String> = BTreeMap::new();
     let (mut changes, mut remotes_changed) = (node.changes(), node.remotes_changed.subscribe());
     loop {
-        let remotes = always_kept(node);
+        let remotes = always_kept(node).await;
         let places: Vec<(String, Carrier)> =
             remotes.iter().filter_map(|(name, target)| Some((name.clone(), Carrier::of_remote(target)?))).collect();
         // Relays are looked after beside this: they tell what is new themselves.
@@ -85,12 +84,14 @@ pub(crate) async fn visit_one(node: &Arc<Node>, name: &str, place: Carrier, rece
         let (pull, push) = ways(&of.store().remote_rule(&typed)?);
         let setup = ExchangeSetup { pull, push, receipt_later, ..ExchangeSetup::default() };
         let budget = if place.path().is_none() { of.rest_of_day()? } else { None };
-        let errand = Errand { typed: &typed, place: &place, setup: &setup, number, unasked: true, quick: true, budget: budget.as_ref() };
-        if budget.as_ref().is_some_and(Budget::is_over) {
+        let errand = Errand { typed: &typed, place: &place, setup: &setup, number, unasked: true, quick: true, budget: budget.as_deref() };
+        if budget.as_ref().is_some_and(|b| b.is_over()) {
             return Ok(crate::carry::refused_by(&typed, place.transport(), &MailboxError::Spent(place.name())));
         }
         let row = sync_place(&of, &errand, &crate::events::progress_of(&of, typed.clone()));
-        of.note_spent(budget.as_ref())?;
+        if let Some(budget) = &budget {
+            of.note_spent(budget, true)?;
+        }
         let row = row?;
         if row["received"]["batches"].as_u64().unwrap_or(0) > 0 {
             of.store().note_sync(number, std::slice::from_ref(&typed), crate::now_ms())?;

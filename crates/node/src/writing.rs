@@ -36,6 +36,13 @@ fn edit_of(set: &AddRequest, configuration: Option<&Configuration>, before: &Obs
     Ok(edit)
 }
 
+fn purged(id: &DocId) -> NodeError {
+    NodeError::refused(
+        format!("the content of {id} was purged: there is nothing to change or to bring back"),
+        "record it anew: `cairn add`",
+    )
+}
+
 pub(crate) fn shown(store: &Store, id: &DocId) -> Answered {
     let view = store.observation(id)?.ok_or_else(|| NodeError::NotFound { what: format!("observation {id}") })?;
     Ok(Reply::new(json!({"observation": show::observation(&view)})))
@@ -66,6 +73,9 @@ pub(crate) fn edit(node: &Node, request: &EditRequest) -> Answered {
     let mut store = node.store();
     let id = resolve_id(&store, &request.id)?;
     let before = store.observation(&id)?.ok_or_else(|| NodeError::NotFound { what: format!("observation {id}") })?.seen;
+    if before.purged {
+        return Err(purged(&id));
+    }
     let configuration = store.configuration();
     let mut edit = edit_of(&request.set, configuration.as_ref().as_ref(), &before)?;
     for field in &request.unset {
@@ -86,6 +96,11 @@ pub(crate) fn edit(node: &Node, request: &EditRequest) -> Answered {
 pub(crate) fn remove(node: &Node, ids: &[String], deleted: bool) -> Answered {
     let mut store = node.store();
     let ids = ids.iter().map(|id| resolve_id(&store, id)).collect::<Result<Vec<_>, _>>()?;
+    for id in ids.iter().filter(|_| !deleted) {
+        if store.observation(id)?.is_some_and(|o| o.seen.purged) {
+            return Err(purged(id));
+        }
+    }
     let edit = || {
         let mut edit = Edit::new();
         edit.deleted(deleted);

@@ -254,8 +254,8 @@ impl World {
         if self.config.undoes && self.rng.random_ratio(1, 10) {
             return self.go_back(d);
         }
-        if self.config.governs && self.rng.random_ratio(1, 4) {
-            // Teams change over many meetings: some go on for a while.
+        if (self.config.governs || self.config.undoes) && self.rng.random_ratio(1, 4) {
+            // Teams change over many meetings, and what is undone must have come: some go on for a while.
             let other = self.rng.random_range(0..self.devices.len());
             self.connect(d, other);
             for _ in 0..60 {

@@ -170,6 +170,9 @@ impl<'a> Run<'a> {
             let all = self.all(t, mem, row)?;
             let applied: BTreeSet<ChangeHash> = row.applied.iter().map(|at| at.hash).collect();
             let total = hidden.len();
+            // What takes content away is never set aside: it would be shown again.
+            let purges = |change: &Change| change.ops.iter().any(|op| op.key.as_deref() == Some("purged"));
+            hidden.retain(|hash| !all.iter().any(|(_, change)| change.hash == *hash && purges(change)));
             keep_needed(&all, &applied, &mut hidden);
             self.done.kept += (total - hidden.len()) as u64;
             let gone: BTreeSet<ChangeHash> = aside.union(&hidden).copied().collect();

@@ -118,7 +118,7 @@ fn index_keys(row: &DocRow, number: u32) -> Option<IndexKeys> {
         category: seen.category,
         place: seen.place.map(|p| p.morton()),
         deleted: seen.deleted,
-        conflict: row.state.has_conflicts() || unseen_edit,
+        conflict: !seen.purged && (row.state.has_conflicts() || unseen_edit),
         dataset: seen.dataset.map(|d| d.encode()),
     })
 }
@@ -403,7 +403,7 @@ impl Store {
 
     pub(crate) fn doc_view(&self, v: &View, row: &DocRow) -> Result<DocView, StoreError> {
         let seen = Observation::read(&row.state);
-        let contested = row.state.has_conflicts() || (seen.deleted && row.state.heads().len() > 1);
+        let contested = !seen.purged && (row.state.has_conflicts() || (seen.deleted && row.state.heads().len() > 1));
         let conflicts = if contested { self.conflict_entries(v, row, &seen)? } else { Vec::new() };
         Ok(DocView {
             id: row.id,

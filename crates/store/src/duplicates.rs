@@ -12,8 +12,14 @@ use std::collections::{HashMap, VecDeque};
 
 /// Rows that are compared at most: a million rows with one and the same time must not fill memory.
 const WINDOW: usize = 100_000;
-/// Metres in a degree of latitude.
-const DEGREE: f64 = 111_320.0;
+/// Metres in a degree of latitude on the sphere that [`Place::metres_to`] measures on, rounded down.
+const DEGREE: f64 = 111_195.0;
+/// Nearer to a pole than this many degrees a band is one cell.
+const POLE: f64 = 89.9;
+/// Pairs given at most, whatever is asked for.
+const PAIRS: usize = 100_000;
+/// Rows of one cell that a row is compared with: a station's table of one day has all its rows in one.
+const CELL: usize = 512;
 
 /// What looks alike.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,6 +49,17 @@ pub struct Pair {
     pub apart_ms: i64,
 }
 
+/// What a look for pairs came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Duplicates {
+    /// Those asked for.
+    pub pairs: Vec<Pair>,
+    /// All that were found.
+    pub count: u64,
+    /// Nothing was left out: so many rows at one place and time that not each was compared with each.
+    pub complete: bool,
+}
+
 struct Candidate {
     id: DocId,
     ms: i64,
@@ -58,9 +75,12 @@ type Cell = (u32, i32, i32);
 
 struct Window {
     likeness: Likeness,
-    cells: HashMap<Cell, Vec<Candidate>>,
+    /// In each the rows as they came, so that the first to go is at the front.
+    cells: HashMap<Cell, VecDeque<Candidate>>,
     order: VecDeque<(i64, Cell)>,
     categories: HashMap<String, u32>,
+    /// Every row was compared with all that lie near.
+    complete: bool,
 }
 
 impl Window {
@@ -75,8 +95,10 @@ impl Window {
     /// Width of a cell in a band, degrees: of the band's edge nearest to a pole, where a degree is shortest.
     fn width(&self, band: i32) -> f64 {
         let (low, high) = (f64::from(band) * self.step(), f64::from(band + 1) * self.step());
-        let lat = low.abs().max(high.abs()).min(89.9);
-        self.step() / lat.to_radians().cos()
+        match low.abs().max(high.abs()) {
+            lat if lat < POLE => self.step() / lat.to_radians().cos(),
+            _ => 720.0,
+        }
     }
 
     fn cell(&self, category: u32, place: &Place) -> Cell {
@@ -111,9 +133,7 @@ impl Window {
             }
             self.order.pop_front();
             if let Some(held) = self.cells.get_mut(&cell) {
-                if let Some(at) = held.iter().position(|c| c.ms == ms) {
-                    held.swap_remove(at);
-                }
+                held.pop_front();
                 if held.is_empty() {
                     self.cells.remove(&cell);
                 }
@@ -149,7 +169,10 @@ impl Window {
         let next = self.categories.len() as u32;
         let number = *self.categories.entry(category.to_owned()).or_insert(next);
         for cell in self.around(number, &row.place) {
-            for other in self.cells.get(&cell).into_iter().flatten() {
+            let Some(held) = self.cells.get(&cell) else { continue };
+            // The latest ones: they are nearest in time.
+            self.complete &= held.len() <= CELL;
+            for other in held.iter().rev().take(CELL) {
                 if let Some(pair) = self.pair(category, other, &row) {
                     each(pair);
                 }
@@ -157,16 +180,17 @@ impl Window {
         }
         let cell = self.cell(number, &row.place);
         self.order.push_back((row.ms, cell));
-        self.cells.entry(cell).or_default().push(row);
+        self.cells.entry(cell).or_default().push_back(row);
     }
 }
 
 impl Store {
-    /// Pairs of observations that look like one, newest first, and how many there are in all.
-    pub fn duplicates(&self, likeness: &Likeness) -> Result<(Vec<Pair>, u64), StoreError> {
+    /// Pairs of observations that look like one, newest first.
+    pub fn duplicates(&self, likeness: &Likeness) -> Result<Duplicates, StoreError> {
         let v = self.view()?;
-        let mut window = Window { likeness: *likeness, cells: HashMap::new(), order: VecDeque::new(), categories: HashMap::new() };
-        let most = if likeness.limit == 0 { usize::MAX } else { likeness.limit };
+        let mut window =
+            Window { likeness: *likeness, cells: HashMap::new(), order: VecDeque::new(), categories: HashMap::new(), complete: true };
+        let most = if likeness.limit == 0 { PAIRS } else { likeness.limit.min(PAIRS) };
         let (mut out, mut count) = (Vec::new(), 0u64);
         let mut each = |pair: Pair| {
             count += 1;
@@ -189,7 +213,7 @@ impl Store {
             let row = Candidate { id: glimpse.id(), ms, place, device, dataset, both: seen.both.clone() };
             window.take(seen.category, row, &mut each);
         }
-        Ok((out, count))
+        Ok(Duplicates { pairs: out, count, complete: window.complete })
     }
 }
 
@@ -257,7 +281,8 @@ mod tests {
             rows.sort_by_key(|r| std::cmp::Reverse(r.ms));
             let rule = likeness(30.0, 5);
             let mut plain = Vec::new();
-            let window = Window { likeness: rule, cells: HashMap::new(), order: VecDeque::new(), categories: HashMap::new() };
+            let window =
+                Window { likeness: rule, cells: HashMap::new(), order: VecDeque::new(), categories: HashMap::new(), complete: true };
             for (n, a) in rows.iter().enumerate() {
                 for b in rows[..n].iter().filter(|b| b.ms - a.ms <= rule.within_ms) {
                     plain.extend(window.pair("x", b, a).map(|p| p.ids));
@@ -275,7 +300,8 @@ mod tests {
 
     #[test]
     fn who_made_them_and_what_was_said_of_them_counts() {
-        let window = |rule| Window { likeness: rule, cells: HashMap::new(), order: VecDeque::new(), categories: HashMap::new() };
+        let window =
+            |rule| Window { likeness: rule, cells: HashMap::new(), order: VecDeque::new(), categories: HashMap::new(), complete: true };
         let rule = likeness(30.0, 5);
         let (a, same, mut other) = (row(1, 1, 0.0, 0.0, 0), row(2, 1, 0.0, 0.0, 0), row(3, 2, 0.0, 0.0001, 1));
         assert!(window(rule).pair("x", &a, &same).is_none());

@@ -297,6 +297,9 @@ impl<'a> Run<'a> {
             let bytes = t.docs.get(number)?.ok_or(StoreError::Damaged("document"))?;
             let there = bytes.value().len();
             let shown = Glimpse::of(bytes.value())?;
+            if shown.get("purged") == Some(cairn_model::ValueRef::Bool(true)) {
+                return refused("its content was purged in this project: it is not taken in again".into());
+            }
             if there + size > limits::DOCUMENT_BYTES {
                 return refused(format!(
                     "the observation would have {} bytes; at most {} are allowed",

@@ -36,7 +36,7 @@ pub use check::{Finding, Verified};
 pub use configurations::ConfigurationChange;
 pub use control::{AddedControl, Entrance};
 pub use docs::{ConflictEntry, ConflictValue, DocView, SyncEffect};
-pub use duplicates::{Likeness, Pair};
+pub use duplicates::{Duplicates, Likeness, Pair};
 pub use entropy::{Entropy, OsEntropy};
 pub use error::StoreError;
 pub use feeds::{FeedRow, Run, Verdict};

@@ -17,7 +17,7 @@ pub struct RemoteRule {
     pub schedule: Option<String>,
     /// Since when the rule holds, milliseconds.
     pub since_ms: i64,
-    /// When a visit by the schedule began last.
+    /// When the last visit by the schedule began that came to its end.
     pub began_ms: Option<i64>,
 }
 
@@ -71,7 +71,7 @@ impl Store {
         })
     }
 
-    /// Notes that a visit by the schedule began; of a name that was taken away meanwhile nothing is noted.
+    /// Notes when a visit by the schedule began that came to its end; of a name that was taken away meanwhile nothing is noted.
     pub fn note_remote_began(&mut self, name: &str, now_ms: i64) -> Result<(), StoreError> {
         let mut rule = self.remote_rule(name)?;
         if rule == RemoteRule::default() {
@@ -94,7 +94,14 @@ impl Store {
 
     /// Adds to what was spent on a day; another day begins at nothing.
     pub fn note_metered(&mut self, day: i64, bytes: u64) -> Result<(), StoreError> {
-        let spent = self.metered(day)?.saturating_add(bytes);
+        let v = self.view()?;
+        let row = v.meta.get("metered")?;
+        let (of, before): (i64, u64) = row.map_or(Ok((day, 0)), |row| from_bytes(row.value(), "bytes spent"))?;
+        // What a link spent that began yesterday must not make today anew.
+        if of > day {
+            return Ok(());
+        }
+        let spent = if of == day { before.saturating_add(bytes) } else { bytes };
         self.write(|t, _, _| {
             t.meta.insert("metered", &to_bytes(&(day, spent))[..])?;
             Ok(())

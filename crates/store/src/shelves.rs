@@ -84,6 +84,37 @@ impl Store {
         Ok((out, joined))
     }
 
+    /// Of runs as much as fits into so many bytes: whole batches, each run from its first on. At least one batch, if any byte may go: else
+    /// one that is larger than what is left would never go. Says whether something was left out.
+    pub fn within(&self, runs: Vec<Lack>, most: u64) -> Result<(Vec<Lack>, bool), StoreError> {
+        let v = self.view()?;
+        let (mut out, mut left, mut cut) = (Vec::new(), most, false);
+        for run in runs {
+            if run.bytes <= left {
+                left -= run.bytes;
+                out.push(run);
+                continue;
+            }
+            cut = true;
+            let mut end = run.from - 1;
+            for row in v.chunks.range(batch_key(run.chain, run.from)..=batch_key(run.chain, run.tip.seq))? {
+                let bytes = row?.1.value().len() as u64;
+                let first_of_all = out.is_empty() && end < run.from && left > 0;
+                if bytes > left && !first_of_all {
+                    break;
+                }
+                (left, end) = (left.saturating_sub(bytes), end + 1);
+            }
+            if end >= run.from {
+                let part = self.uncovered_run(&v, run.chain, run.from, end)?;
+                // On a branch the feed is called as the run says.
+                out.push(Lack { tip: Tip { feed: run.tip.feed, ..part.tip }, ..part });
+            }
+            left = 0;
+        }
+        Ok((out, cut))
+    }
+
     /// What is not in a batch yet, as it would go into a mailbox.
     pub fn open_lot(&self) -> Option<Lack> {
         let (changes, bytes) = (self.mem.open.changes.len() as u64, self.mem.open.bytes as u64);

@@ -53,6 +53,8 @@ pub struct Outcome {
     pub pulled: bool,
     /// The mailbox holds only what lies beyond what its reader was taken to hold.
     pub partial: bool,
+    /// Not all that it lacks was added: so many bytes could not go.
+    pub cut_short: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,7 +209,8 @@ impl Exchange {
                 self.stage = Stage::Fetching;
                 self.fetch()
             }
-            (Stage::Looking, MailEvent::Answer(MailAnswer::Lacking(lacks, known, others, may_write))) => {
+            (Stage::Looking, MailEvent::Answer(MailAnswer::Lacking(lacks, known, others, may_write, cut_short))) => {
+                self.outcome.cut_short = cut_short;
                 self.on_lacking(lacks, known, others, may_write)
             }
             (Stage::First, MailEvent::Answer(MailAnswer::Composed(chunks))) => MailEffect::Add(chunks),
@@ -269,6 +272,7 @@ impl Exchange {
     /// The next names of the queue that fit one read.
     pub(super) fn portion(&mut self) -> Option<Vec<ChunkHash>> {
         let most = if self.setup.in_small_steps { limits::SMALL_STEP_BYTES } else { limits::PERSIST_BYTES };
+        let most = self.setup.step_bytes.map_or(most, |step| most.min(usize::try_from(step).unwrap_or(usize::MAX)));
         let mut bytes = 0;
         self.asked.clear();
         while let Some(name) = self.queue.front().copied() {

@@ -2,9 +2,9 @@
 
 use crate::home::now_ms;
 use crate::request::Reply;
-use crate::{Home, Node, NodeError};
+use crate::{Home, NodeError};
 use cairn_model::{DocId, DocKey, Edit};
-use cairn_store::{Filter, Store};
+use cairn_store::{Filter, Store, StoreError};
 use serde_json::json;
 
 /// Observations written together.
@@ -12,7 +12,7 @@ const TOGETHER: usize = 2_000;
 
 /// What stands in an observation, as an edit that makes it anew. Rows of a data set become ordinary observations: their ids come from the
 /// project they were imported into.
-fn anew(from: &Store, id: DocId) -> Result<(DocId, Edit), NodeError> {
+fn anew(from: &Store, id: DocId) -> Result<(DocId, Edit), StoreError> {
     let mut edit = Edit::new();
     for (raw, values) in from.values_of(&id)? {
         let key = DocKey::decode(&raw);
@@ -23,12 +23,16 @@ fn anew(from: &Store, id: DocId) -> Result<(DocId, Edit), NodeError> {
     Ok((id, edit))
 }
 
-fn fill(node: &Node, from: &Store, ids: &[DocId]) -> Result<(), NodeError> {
+fn fill(into: &mut Store, from: &Store, ids: &[DocId]) -> Result<(), StoreError> {
     for part in ids.chunks(TOGETHER) {
         let edits = part.iter().map(|id| anew(from, *id)).collect::<Result<Vec<_>, _>>()?;
-        node.store().edit_observations(edits, now_ms())?;
+        into.edit_observations(edits, now_ms())?;
     }
-    node.cut()
+    into.cut(now_ms())?;
+    match into.count()? == ids.len() as u64 {
+        true => Ok(()),
+        false => Err(StoreError::Source("not every observation came over".into())),
+    }
 }
 
 pub(super) fn begin_with(home: &Home, from: &Store, name: &str, dry_run: bool) -> Result<Reply, NodeError> {
@@ -46,21 +50,7 @@ pub(super) fn begin_with(home: &Home, from: &Store, name: &str, dry_run: bool) -
         home.free_name(name)?;
         reply.data = json!({"name": name, "observations": ids.len(), "project": null, "as_new": true, "dry_run": true, "recovery": null});
     } else {
-        let made = home.create_project_with(name, None, &configuration)?;
-        let project = made.data["project"].as_str().unwrap_or_default().to_owned();
-        let filled = Node::open(home, Some(&project[..16])).and_then(|node| {
-            fill(&node, from, &ids)?;
-            Ok(node.store().count()?)
-        });
-        match filled {
-            Ok(count) if count == ids.len() as u64 => {}
-            other => {
-                // Half a project would be taken for a whole one.
-                home.drop_new_project(&project)?;
-                other?;
-                return Err(NodeError::Store { message: "not every observation came over".into() });
-            }
-        }
+        let made = home.create_project_with(name, None, &configuration, |store| fill(store, from, &ids))?;
         reply.data = made.data;
         reply.data["observations"] = json!(ids.len());
         reply.data["as_new"] = json!(true);

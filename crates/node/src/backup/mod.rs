@@ -60,6 +60,9 @@ fn beside(node: &Node) -> PathBuf {
 
 fn create(node: &Node, to: Option<&str>, passphrase: Option<&str>, keep: Option<u32>, told: Told<'_>) -> Result<Reply, NodeError> {
     let keep = keep.map_or(KEEP, |k| k as usize);
+    if passphrase.is_some_and(|p| p.trim().is_empty()) {
+        return Err(NodeError::input("an empty passphrase would open the backup to anybody"));
+    }
     if keep == 0 {
         return Err(NodeError::input("--keep 0 would keep nothing: at least 1"));
     }

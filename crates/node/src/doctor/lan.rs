@@ -41,7 +41,8 @@ fn interfaces() -> Vec<Interface> {
         let mask = if let if_addrs::IfAddr::V4(v4) = &i.addr { Some(v4.netmask) } else { None };
         Interface { ip: i.ip(), mask, name: i.name }
     };
-    all.into_iter().filter(|i| !i.is_loopback() && !i.is_link_local()).map(own).collect()
+    let up = |i: &if_addrs::Interface| i.is_oper_up() && !i.is_loopback() && !i.is_link_local();
+    all.into_iter().filter(up).map(own).collect()
 }
 
 pub(super) async fn look(node: &Arc<Node>, looks: &mut Looks) -> Result<(), NodeError> {
@@ -69,7 +70,7 @@ pub(super) async fn look(node: &Arc<Node>, looks: &mut Looks) -> Result<(), Node
 fn multicast(all: &[Interface], looks: &mut Looks) {
     for interface in all.iter().filter(|i| !i.is_tunnel()) {
         let IpAddr::V4(ip) = interface.ip else { continue };
-        let nonce: [u8; 16] = (&mut OsEntropy as &mut dyn Entropy).bytes();
+        let nonce: [u8; 8] = (&mut OsEntropy as &mut dyn Entropy).bytes();
         let why = match multicast_passes(ip, &nonce) {
             Ok(true) => {
                 looks.fine("multicast", format!("passes {}", interface.name));
@@ -96,7 +97,8 @@ async fn port(node: &Arc<Node>, all: &[Interface], looks: &mut Looks) {
     for ip in all.iter().map(|i| i.ip).filter(|ip| ip.is_ipv4() && (listening.ip().is_unspecified() || listening.ip() == *ip)) {
         let address = SocketAddr::new(ip, port);
         match answers(node, address).await {
-            true => looks.fine("port", format!("the service answers at {address}")),
+            // From this machine: what a firewall does with others' packets it cannot see.
+            true => looks.fine("port", format!("the service answers at {address}, asked from here")),
             false => looks.finding(
                 "port",
                 format!("the service does not answer at {address}"),
@@ -131,7 +133,9 @@ fn firewall(node: &Node, looks: &mut Looks) {
 }
 
 async fn near(node: &Arc<Node>, all: &[Interface], looks: &mut Looks) -> Result<(), NodeError> {
-    let found = addresses_near(node, LOOK).await;
+    // This device's own service announces itself, too.
+    let own = |a: &SocketAddr| a.port() == node.port() && all.iter().any(|i| i.ip == a.ip());
+    let found: Vec<Vec<SocketAddr>> = addresses_near(node, LOOK).await.into_iter().filter(|a| !a.iter().any(own)).collect();
     let mut reached = Vec::new();
     for addresses in &found {
         let mut ok = false;
@@ -160,19 +164,20 @@ async fn near(node: &Arc<Node>, all: &[Interface], looks: &mut Looks) -> Result<
     isolated(node, all, &reached, looks).await
 }
 
-/// A device that was heard by another way a moment ago, has an address on a network of this device, and cannot be reached there.
+/// A device that was heard by a relay a moment ago, has an address on a network of this device, and cannot be reached there.
 async fn isolated(node: &Arc<Node>, all: &[Interface], reached: &[IpAddr], looks: &mut Looks) -> Result<(), NodeError> {
     let (met, now) = (node.store().met()?, now_ms());
-    for (device, known) in met.iter().filter(|(_, k)| k.transport != "quic" && now - k.met_ms < LATELY_MS) {
+    for (device, known) in met.iter().filter(|(_, k)| k.transport == "relay" && (0..LATELY_MS).contains(&(now - k.met_ms))) {
         let here: Vec<SocketAddr> =
             known.addresses.iter().filter_map(|a| a.parse().ok()).filter(|a: &SocketAddr| all.iter().any(|i| i.has(a.ip()))).collect();
         let Some(address) = here.first().filter(|a| !reached.contains(&a.ip())) else { continue };
         if !answers(node, *address).await {
             let name = node.store().device_name(device);
-            looks.finding(
+            // Two networks may use the same addresses: it is a hint.
+            looks.note(
                 "client isolation",
-                format!("{name} was heard by {} lately, and does not answer at {address} on this network", known.transport),
-                "the access point may keep its clients apart (guest networks do): turn that off, use another network or a phone's hotspot",
+                format!("{name} was heard by the relay lately, and does not answer at {address}, which looks like this network"),
+                "if it is here: the access point may keep its clients apart (guest networks do). Turn that off, or use a phone's hotspot",
             );
         }
     }

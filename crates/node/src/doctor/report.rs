@@ -7,27 +7,53 @@ use std::io::Write;
 use std::path::Path;
 use zip::write::SimpleFileOptions;
 
-/// What is taken out of every text, with what stands in its place.
+/// What is taken out of every text, with what stands in its place: names of people's devices, of the project, of places.
 fn hidden(node: &Node) -> Result<Vec<(String, String)>, NodeError> {
     let store = node.store();
     let mut out = vec![(node.home_folder.display().to_string(), "HOME".to_owned()), (store.genesis()?.name.clone(), "PROJECT".to_owned())];
-    let members = store.membership();
-    out.extend(members.members.values().enumerate().map(|(n, m)| (m.name.clone(), format!("device-{}", n + 1))));
+    let m = store.membership();
+    let names = m.members.values().map(|d| &d.name).chain(m.former.values().map(|d| &d.name)).chain(m.pending.iter().map(|d| &d.name));
+    out.extend(names.enumerate().map(|(n, name)| (name.clone(), format!("device-{}", n + 1))));
     for (n, (name, target)) in store.remotes()?.into_iter().enumerate() {
-        out.push((target, format!("TARGET-{}", n + 1)));
+        let place = format!("TARGET-{}", n + 1);
+        let host = cairn_relay::RelayUrl::parse(&target).ok().and_then(|url| {
+            let text = url.to_string();
+            let after = text.split("://").nth(1)?.split(['/', '#']).next()?.to_owned();
+            Some(after)
+        });
+        let folder = Path::new(&target).parent().filter(|p| p.is_absolute() && p.parent().is_some()).map(|p| p.display().to_string());
+        out.extend(host.into_iter().chain(folder).map(|part| (part, place.clone())));
+        out.push((target, place));
         out.push((name, format!("remote-{}", n + 1)));
     }
-    out.retain(|(secret, _)| secret.chars().count() > 1);
+    out.retain(|(secret, _)| !secret.is_empty());
     // A long one may hold a short one.
     out.sort_by_key(|(secret, _)| std::cmp::Reverse(secret.len()));
     Ok(out)
+}
+
+/// Replaces `secret` where it stands as a word of its own: a device called `a` must not take the letter out of every text.
+fn replace_word(text: &str, secret: &str, shown: &str) -> String {
+    let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let (mut out, mut rest, mut before) = (String::new(), text, None);
+    while let Some(at) = rest.find(secret) {
+        let end = at + secret.len();
+        before = rest[..at].chars().next_back().or(before);
+        let inside = |edge: Option<char>, other: Option<char>| is_word(edge) && is_word(other);
+        let within = inside(secret.chars().next(), before) || inside(secret.chars().next_back(), rest[end..].chars().next());
+        out.push_str(&rest[..at]);
+        out.push_str(if within { secret } else { shown });
+        before = secret.chars().next_back();
+        rest = &rest[end..];
+    }
+    out + rest
 }
 
 fn redact(value: &mut Value, hidden: &[(String, String)]) {
     match value {
         Value::String(text) => {
             for (secret, shown) in hidden {
-                *text = text.replace(secret, shown);
+                *text = replace_word(text, secret, shown);
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| redact(item, hidden)),
@@ -105,9 +131,11 @@ mod tests {
 
     #[test]
     fn names_are_taken_out_wherever_they_stand() {
-        let hidden = vec![("/home/ana/.cairn".to_owned(), "HOME".to_owned()), ("Ana".to_owned(), "device-1".to_owned())];
-        let mut value = json!({"a": ["Ana wrote /home/ana/.cairn/x", 3], "b": {"c": "Ana"}});
-        redact(&mut value, &hidden);
-        assert_eq!(value, json!({"a": ["device-1 wrote HOME/x", 3], "b": {"c": "device-1"}}));
+        let hidden =
+            ["/home/ana/.cairn", "Ana", "a"].map(str::to_owned).into_iter().zip(["HOME", "device-1", "device-2"].map(str::to_owned));
+        let mut value = json!({"a": ["Ana wrote a word in /home/ana/.cairn/x", 3], "b": {"c": "Ana"}, "d": "Anabel and aAna, a"});
+        redact(&mut value, &hidden.collect::<Vec<_>>());
+        let shown = json!({"a": ["device-1 wrote device-2 word in HOME/x", 3], "b": {"c": "device-1"}, "d": "Anabel and aAna, device-2"});
+        assert_eq!(value, shown);
     }
 }

@@ -4,8 +4,16 @@ use super::file::resolve;
 use crate::{Node, NodeError};
 use std::path::Path;
 
-/// What lies at `env:NAME`, `file:PATH` (readable by its owner only) or `keystore:NAME`.
+/// What lies at `env:NAME`, `file:PATH` (readable by its owner only) or `keystore:NAME`. Nothing is no secret: it would open to anybody.
 pub(crate) fn secret(node: &Node, place: &str, job: &Path) -> Result<String, NodeError> {
+    let found = find(node, place, job)?;
+    match found.trim().is_empty() {
+        true => Err(NodeError::refused(format!("{place}: there is nothing there"), "put the secret there, on the first line of a file")),
+        false => Ok(found),
+    }
+}
+
+fn find(node: &Node, place: &str, job: &Path) -> Result<String, NodeError> {
     let missing = |what: String, remedy: &str| NodeError::refused(what, remedy);
     if let Some(name) = place.strip_prefix("env:") {
         let found = node.surroundings.variable.as_ref().and_then(|look| look(name));

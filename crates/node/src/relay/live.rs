@@ -39,7 +39,7 @@ pub(crate) async fn watch_relays(node: &Arc<Node>) {
     let mut running: BTreeMap<String, (RelayUrl, Running)> = BTreeMap::new();
     let mut changed = node.remotes_changed.subscribe();
     loop {
-        let remotes = always_kept(node);
+        let remotes = always_kept(node).await;
         let relays: BTreeMap<String, RelayUrl> =
             remotes.into_iter().filter_map(|(name, target)| Some((name, RelayUrl::parse(&target).ok()?))).collect();
         running.retain(|name, (url, _)| relays.get(name) == Some(url));

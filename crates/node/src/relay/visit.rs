@@ -4,7 +4,7 @@
 use super::accounts::{Account, read_accounts};
 use super::state::{RelayState, mailbox_id, relay_tag};
 use crate::NodeError;
-use crate::budget::Metered;
+use crate::budget::Budget;
 use crate::carry::{Carried, Errand, refused_by, row};
 use crate::home::{Node, now_ms};
 use cairn_contract::{Kept, Listing, Mailbox, MailboxError};
@@ -215,11 +215,10 @@ impl<'a> Visiting<'a> {
         if self.state.visits.is_multiple_of(ALL_AGAIN) {
             memory.cursor.clear();
         }
-        let setup = ExchangeSetup { memory, in_small_steps: true, ..setup.clone() };
+        let setup = ExchangeSetup { memory, in_small_steps: true, step_bytes: self.errand.budget.map(Budget::step), ..setup.clone() };
         let sync = (!setup.dry_run).then_some(self.errand.number);
         let mut noting = Noting { mailbox: &mut self.mailbox, node: self.node, tag: relay_tag(self.url) };
-        let mut metered = Metered { mailbox: &mut noting, budget: self.errand.budget, place: self.url.to_string() };
-        let carried = self.node.carry_at(&Mutex::default(), &mut metered, Some(id), setup, sync, &mut |p| seen(p));
+        let carried = self.node.carry_at(&Mutex::default(), (&mut noting, self.errand.budget), Some(id), setup, sync, &mut |p| seen(p));
         if self.mailbox.must_list_again() && sync.is_some() {
             // Only a cache: without it everything is listed and compared.
             self.node.store().note_mailbox(&id, &Memory::default().encode()).ok();
@@ -271,7 +270,8 @@ impl<'a> Visiting<'a> {
         }
         let setup = ExchangeSetup { pull: true, ..ExchangeSetup::default() };
         let sync = self.errand.number;
-        let carried = self.node.carry_at(&Mutex::default(), &mut self.mailbox, None, setup.clone(), Some(sync), &mut |_| {});
+        let carried =
+            self.node.carry_at(&Mutex::default(), (&mut self.mailbox, self.errand.budget), None, setup.clone(), Some(sync), &mut |_| {});
         if carried.visit.outcome.shut_out || carried.visit.ended.is_some() {
             return Ok(Some(row(self.node, self.errand.typed, "relay", &setup, carried)?));
         }

@@ -28,6 +28,9 @@ impl World {
                     self.connect(a, b);
                     self.pump()?;
                     self.links.clear();
+                    if self.config.undoes {
+                        self.go_back(a)?;
+                    }
                 }
             }
             if self.all_equal()? {

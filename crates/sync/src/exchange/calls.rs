@@ -22,6 +22,8 @@ pub struct ExchangeSetup {
     pub for_readers: bool,
     /// The line is slow or breaks: what is read at once, and lost if it breaks, is little.
     pub in_small_steps: bool,
+    /// At most so many bytes are read at once, where it is less than that: the line is metered.
+    pub step_bytes: Option<u64>,
     /// A receipt alone is no reason to write: it goes with whatever is written next. For visits that many devices make at once.
     pub receipt_later: bool,
     /// What is remembered of the mailbox.
@@ -106,8 +108,9 @@ pub enum MailRequest {
     Wanted(Vec<(FeedId, u64, Tip)>),
     /// Hold chunks, durably.
     Persist(Vec<Vec<u8>>),
-    /// What is here and not known to be in the mailbox; with what is not in a batch yet if `true`.
-    Lacking(Known, bool),
+    /// What is here and not known to be in the mailbox; with what is not in a batch yet if `true`. The caller may say how many bytes of
+    /// it may go: then whole batches from the first on that fit, and at least one if any may.
+    Lacking(Known, bool, Option<u64>),
     /// Batches of a chain from one to another, up to so many bytes.
     Load(u32, u64, u64, usize),
     /// Read keys and control operations that the mailbox lacks, as chunks.
@@ -158,8 +161,8 @@ pub enum MailAnswer {
         placed: Vec<PlacedBatch>,
     },
     /// To `Lacking`: runs to add, what is known with what belongs together put together, how many control operations and boxes of
-    /// read keys are lacking, and whether there is a key to seal anything under.
-    Lacking(Vec<Lack>, Known, usize, bool),
+    /// read keys are lacking, whether there is a key to seal anything under, and whether something was left out because of its bytes.
+    Lacking(Vec<Lack>, Known, usize, bool, bool),
     /// To `Load`.
     Loaded(Vec<Made>),
     /// To `ComposeFirst` and `ComposeLast`.

@@ -12,7 +12,7 @@ impl Exchange {
             return self.finish();
         }
         self.stage = Stage::Looking;
-        MailEffect::Store(MailRequest::Lacking(self.memory.known.clone(), self.setup.dry_run))
+        MailEffect::Store(MailRequest::Lacking(self.memory.known.clone(), self.setup.dry_run, None))
     }
 
     pub(super) fn on_lacking(&mut self, lacks: Vec<Lack>, known: Known, others: usize, may_write: bool) -> MailEffect {
