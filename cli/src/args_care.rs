@@ -48,6 +48,9 @@ pub struct RestoreArgs {
 pub struct UndoArgs {
     /// Number of a sync; without one, the syncs there were
     pub sync: Option<String>,
+    /// And what every later sync brought: back to how things stood before it
+    #[arg(long, requires = "sync")]
+    pub and_later: bool,
     /// At most so many are listed; 0 is no limit
     #[arg(long, default_value_t = 20, allow_negative_numbers = true)]
     pub limit: usize,
@@ -204,7 +207,8 @@ To take something back for everybody: `cairn revert`.
 
 Examples:
   cairn undo              the syncs there were
-  cairn undo 7            set aside what sync 7 brought";
+  cairn undo 7            set aside what sync 7 brought
+  cairn undo 7 --and-later      and what came after it: each sync is a point to go back to";
 
 pub const REVERT_HELP: &str =
     "A reversal is made of ordinary edits: it goes to everybody with the next sync, and the history keeps what was there.

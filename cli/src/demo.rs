@@ -212,7 +212,7 @@ fn undo_and_redo(bo: &Node) -> Result<String, NodeError> {
     let sync = largest.and_then(|s| s["sync"].as_str()).ok_or_else(|| NodeError::NotFound { what: "sync".into() })?.to_owned();
     let before = digest(bo)?;
     let began = Instant::now();
-    let undone = bo.handle(Request::Undo { sync: sync.clone() })?.data;
+    let undone = bo.handle(Request::Undo { sync: sync.clone(), later: false })?.data;
     let undo_ms = began.elapsed().as_millis();
     let same = digest(bo)? == before;
     let began = Instant::now();

@@ -61,7 +61,7 @@ pub fn offer(args: &Args, ui: &Ui, reply: &Reply) {
     let take_back = wanted(&lines, SECONDS, Duration::from_secs(1), &mut |left| eprint!("\r{left:2} s "));
     eprint!("\r     \r");
     if take_back {
-        let undone = client(args).and_then(|c| c.ask(Request::Undo { sync: sync.to_owned() }, &|_, _, _| {}));
+        let undone = client(args).and_then(|c| c.ask(Request::Undo { sync: sync.to_owned(), later: false }, &|_, _, _| {}));
         match undone {
             Ok(undone) => ui.say(&crate::render_care::undone(&undone.data)),
             Err(e) => {

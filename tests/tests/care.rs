@@ -86,6 +86,53 @@ fn a_sync_of_five_thousand_is_undone_under_three_edits_and_redone() {
 }
 
 #[test]
+fn each_sync_is_a_point_to_go_back_to() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let mut numbers = Vec::new();
+    for n in 1..=3 {
+        a.ok(&["add", "--at", &format!("{n},1")]);
+        numbers.push(sync(&b, &a));
+    }
+    b.ok(&["add", "--at", "9,9"]);
+    let done = b.ok(&["undo", &numbers[1], "--and-later"]);
+    assert_eq!((&done["hidden"], &done["also"]), (&json!(2), &json!([numbers[2]])), "{done}");
+    assert_eq!(b.ok(&["list"])["count"], 2, "what was there before, and what Bo made himself");
+    for number in &numbers[1..] {
+        b.ok(&["redo", number]);
+    }
+    assert_eq!(b.ok(&["list"])["count"], 4);
+}
+
+/// A disk with room for one backup and not for the next; root only.
+#[test]
+fn a_disk_that_is_full_keeps_the_old_backups() {
+    let root = folder();
+    let (a, _) = pair(root.path());
+    let (disk, rows) = (root.path().join("disk"), root.path().join("rows.csv"));
+    std::fs::create_dir(&disk).unwrap();
+    write_rows(&rows, 0, 6_000);
+    let script = "mount -t tmpfs -o size=128k tmpfs \"$DISK\" && \"$CAIRN\" backup create \"$DISK\" --json && \
+                  \"$CAIRN\" import \"$ROWS\" --json; \"$CAIRN\" backup create \"$DISK\" --json; \"$CAIRN\" backup list \"$DISK\" --json; ls -A \"$DISK\"";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-m", "bash", "-c", script]).env("DISK", &disk).env("ROWS", &rows).env("CAIRN", cairn_tests::cairn());
+    let Ok(done) = command.env("CAIRN_HOME", a.home()).env("CAIRN_KEY_STORE", "file").output() else {
+        println!("skipped: unshare is not here");
+        return;
+    };
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let lines: Vec<Value> = said.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+    let [first, _, second, list] = &lines[..] else {
+        println!("skipped: no disk of its own could be mounted ({said})");
+        return;
+    };
+    assert_eq!((&first["code"], &second["code"], &second["error"]["kind"]), (&json!(0), &json!(8), &json!("no-space")), "{second}");
+    let left = list["data"]["backups"].as_array().unwrap();
+    assert_eq!((left.len(), &left[0]["file"], &left[0]["observations"]), (1, &first["data"]["file"], &json!(0)), "{list}");
+    assert_eq!(said.lines().filter(|l| !l.starts_with('{')).count(), 1, "nothing half done lies there: {said}");
+}
+
+#[test]
 fn the_digest_stays_the_twins_while_a_sync_is_undone() {
     let root = folder();
     let (a, b) = pair(root.path());

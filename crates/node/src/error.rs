@@ -154,6 +154,16 @@ impl NodeError {
         NodeError::Input { message: message.into() }
     }
 
+    /// A file that could not be read or written; a full disk is a full disk.
+    pub(crate) fn io(path: &std::path::Path, e: &std::io::Error) -> Self {
+        match e.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                NodeError::NoSpace { message: format!("{}: {e}", path.display()) }
+            }
+            _ => NodeError::file(path, e),
+        }
+    }
+
     pub(crate) fn file(path: &std::path::Path, e: impl std::fmt::Display) -> Self {
         NodeError::File { path: path.display().to_string(), message: e.to_string() }
     }

@@ -27,9 +27,25 @@ fn aside(node: &Node, sync: &str, act: fn(&mut Store, u32) -> Result<Aside, Stor
     })))
 }
 
-/// `undo SYNC`
-pub(crate) fn undo(node: &Node, sync: &str) -> Answered {
-    aside(node, sync, Store::undo_sync)
+/// `undo SYNC`, and with `later` all syncs after it, the latest first.
+pub(crate) fn undo(node: &Node, sync: &str, later: bool) -> Answered {
+    let mut done = aside(node, sync, Store::undo_sync)?;
+    if !later {
+        return Ok(done);
+    }
+    let first = sync_number(sync)?;
+    let numbers: Vec<u32> = node.store().syncs(0)?.iter().filter(|s| s.batches > 0).map(|s| s.number).filter(|n| *n > first).collect();
+    let mut also = Vec::new();
+    for number in numbers {
+        let more = aside(node, &number.to_string(), Store::undo_sync)?;
+        for key in ["changes", "kept", "hidden", "shown", "changed"] {
+            done.data[key] = json!(done.data[key].as_u64().unwrap_or(0) + more.data[key].as_u64().unwrap_or(0));
+        }
+        (done.data["set_aside"], done.data["observations"]) = (more.data["set_aside"].clone(), more.data["observations"].clone());
+        also.push(number.to_string());
+    }
+    done.data["also"] = json!(also);
+    Ok(done)
 }
 
 /// `redo SYNC`

@@ -177,7 +177,7 @@ impl Node {
             Request::Log { id, limit } => history::log(self, id.as_deref(), limit),
             Request::Verify => history::verify(self, told),
             Request::Syncs { limit } => history::syncs(self, limit),
-            Request::Undo { sync } => going_back::undo(self, &sync),
+            Request::Undo { sync, later } => going_back::undo(self, &sync, later),
             Request::Redo { sync } => going_back::redo(self, &sync),
             Request::Revert(revert) => going_back::revert(self, &revert),
             Request::RestoreFrom { sync } => going_back::restore_from(self, &sync),

@@ -69,6 +69,9 @@ pub enum Request {
     Undo {
         /// Its number.
         sync: String,
+        /// And what every later one brought: as things stood before it.
+        #[serde(default)]
+        later: bool,
     },
     /// Show it again.
     Redo {

@@ -116,7 +116,7 @@ fn may_write(node: &Node, path: &Path) -> Result<(), NodeError> {
 fn snapshot_store(node: &Node, to: &Path) -> Result<About, NodeError> {
     let store = node.store();
     let from = StoreFiles::new(node.folder()).store();
-    let bytes = fs::copy(&from, to).map_err(|e| NodeError::file(to, e))?;
+    let bytes = fs::copy(&from, to).map_err(|e| NodeError::io(to, &e))?;
     if bytes != fs::metadata(&from).map_err(|e| NodeError::file(&from, e))?.len() {
         return Err(NodeError::file(to, "the copy is not whole"));
     }
@@ -145,7 +145,7 @@ fn seal_to(node: &Node, snapshot: &Path, path: &Path, about: &About, passphrase:
         let entropy: [u8; 160] = (&mut OsEntropy as &mut dyn Entropy).bytes();
         let sealed = BackupSeal::create(&keys, &recovery, passphrase.map(str::as_bytes), entropy);
         let (seal, header) = sealed.ok_or_else(|| NodeError::Store { message: "the backup could not be sealed".into() })?;
-        let fault = |e: std::io::Error| NodeError::file(path, e);
+        let fault = |e: std::io::Error| NodeError::io(path, &e);
         let out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&making).map_err(fault)?;
         let out = Sealing::new(BufWriter::with_capacity(1 << 20, out), seal, &header).map_err(fault)?;
         let from = BufReader::new(fs::File::open(snapshot).map_err(|e| NodeError::file(snapshot, e))?);

@@ -203,6 +203,21 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_jumps_neither_stops_a_schedule_nor_makes_it_run_twice() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap().as_millisecond();
+        let (since, morning) = (at("2026-03-01T00:00:00Z"), at("2026-03-05T07:00:00Z"));
+        let due = |began: Option<&str>, now: &str| due("daily 07:00", None, since, began.map(at), at(now)).unwrap();
+        assert_eq!(due(Some("2026-03-04T07:00:05Z"), "2026-03-05T06:00:00Z"), morning);
+        assert!(due(Some("2026-03-02T07:00:05Z"), "2026-03-05T06:00:00Z") < at("2026-03-05T06:00:00Z"), "missed: due at once");
+        assert_eq!(due(Some("2026-03-05T05:59:00Z"), "2026-03-05T06:00:00Z"), morning, "and once");
+        // It ran while the clock was a year ahead, which was set right since.
+        assert!(due(Some("2027-03-04T07:00:05Z"), "2026-03-05T06:00:00Z") <= morning);
+        // The clock fell back to before the rule was made.
+        assert_eq!(due(None, "2020-01-01T00:00:00Z"), at("2020-01-01T00:00:00Z"));
+        assert_eq!(day_of(at("2026-03-05T03:00:00Z"), Some("America/Lima")) + 1, day_of(at("2026-03-05T06:00:00Z"), Some("America/Lima")));
+    }
+
+    #[test]
     fn what_is_no_schedule_is_told() {
         for text in ["", "yearly", "daily", "daily 25:00", "weekly foo 02:00", "every 0s", "monthly 32 02:00"] {
             assert!(Schedule::parse(text).is_err(), "{text}");
