@@ -121,6 +121,11 @@ pub struct RestoreBackup {
     pub dry_run: bool,
 }
 
+fn metres(text: &str) -> Result<f64, String> {
+    let number = text.trim().parse().ok().filter(|m: &f64| m.is_finite() && *m > 0.0);
+    number.ok_or_else(|| format!("`{text}` is no distance: metres, as 20 or 0.5"))
+}
+
 #[derive(clap::Args, Debug)]
 pub struct ConflictArgs {
     #[command(subcommand)]
@@ -129,7 +134,7 @@ pub struct ConflictArgs {
     #[arg(long)]
     pub no_duplicates: bool,
     /// Two look like one within so many metres
-    #[arg(long, value_name = "METRES", default_value_t = 50.0)]
+    #[arg(long, value_name = "METRES", default_value_t = 50.0, value_parser = metres, allow_negative_numbers = true)]
     pub radius: f64,
     /// And within this time, as 90s, 10m, 1h
     #[arg(long, value_name = "SPAN", default_value = "10m")]
@@ -231,8 +236,8 @@ Examples:
 pub const PURGE_HELP: &str =
     "Every value of the observations is taken away, for everybody, and what the history keeps of them is not shown any more.
 What purge cannot do: reach what was copied out. The sealed history of the project goes on holding it on members' devices and carriers (nobody
-but members can read those), and so do backups, copies beside the store, exports and screens. An edit made by somebody who has not synced yet
-shows again: purge it again. To be rid of all of it, begin a new project with what is left (`cairn backup restore FILE --as NEW-NAME`), let
+but members can read those), and so do backups, copies beside the store, exports and screens. What somebody writes to it who has not heard of
+the purge yet is not shown, and held in the same way. To be rid of all of it, begin a new project with what is left (`cairn backup restore FILE --as NEW-NAME`), let
 everybody join it, and wipe the old homes.
 
 Examples:

@@ -37,7 +37,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args = match args::Args::try_parse() {
-        Ok(args) => args,
+        // A variable that is set to nothing is not set.
+        Ok(args) => args::Args { project: args.project.filter(|p| !p.is_empty()), ..args },
         Err(e) => {
             let code = if e.use_stderr() { error::USAGE } else { 0 };
             if e.use_stderr() && std::env::args().any(|a| a == "--json") {

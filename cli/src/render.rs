@@ -57,6 +57,12 @@ pub(crate) fn observation(o: &Value) -> String {
     for (name, value) in o["fields"].as_object().into_iter().flatten() {
         lines.push(format!("  {name:<7} {}", text(value)));
     }
+    for other in rows(o, "both_meant_with") {
+        lines.push(format!("  both meant with {}", text(&other)));
+    }
+    if o["purged"] == true {
+        lines.push("  its content was purged".into());
+    }
     if o["deleted"] == true {
         lines.push("  deleted".into());
     }

@@ -16,7 +16,8 @@ fn entry(e: &Value) -> String {
         .collect();
     let act = e["kind"].as_str().filter(|k| *k != "edits").map(|k| format!(" {k} {}", short(&e["act"], 8))).unwrap_or_default();
     let by = e["sync"].as_str().map(|n| format!(" sync {n}")).unwrap_or_default();
-    let came = act + &by;
+    let purged = if e["purged"] == true { " (its content was purged)" } else { "" };
+    let came = act + &by + purged;
     let aside = if e["set_aside"] == true { "  (set aside)" } else { "" };
     let doubt = e["doubt"].as_str().map(|d| format!("\n    ? {d}")).unwrap_or_default();
     format!(

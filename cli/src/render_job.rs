@@ -24,6 +24,10 @@ fn step(s: &Value) -> String {
     match what.as_str() {
         "export" => render_rows::export(d),
         "sync" => crate::render_sync::sync(d),
+        "backup" => {
+            let size = crate::render::bytes(d["bytes"].as_u64().unwrap_or(0));
+            format!("backup: {} observations, {size}, read back and equal: {}", d["observations"], text(&d["file"]))
+        }
         _ => {
             let mut out =
                 format!("{what}: {} created, {} updated, {} deleted, {} refused", d["created"], d["updated"], d["deleted"], d["rejected"]);
@@ -62,8 +66,11 @@ pub fn job(d: &Value) -> String {
     if d.get("runs").is_some() {
         let line = |r: &Value| {
             let import = r.get("import").map(|i| render_rows::import(i).lines().next().unwrap_or_default().to_owned()).unwrap_or_default();
-            let problem = text(&r["problem"]["message"]);
-            format!("{}  {}  {}  {import}{problem}", text(&r["began"]), text(&r["job"]), text(&r["state"]))
+            let steps = rows(r, "steps");
+            let failed = steps.iter().filter_map(|s| Some(format!("{}: {}", text(&s["step"]), s["problem"]["message"].as_str()?)));
+            let said = r["problem"]["message"].as_str().map(str::to_owned).into_iter().chain(failed);
+            let all: Vec<String> = Some(import).filter(|i| !i.is_empty()).into_iter().chain(said).collect();
+            format!("{}  {}  {}  {}", text(&r["began"]), text(&r["job"]), text(&r["state"]), text(&Value::from(all.join("; "))))
         };
         return rows(d, "runs").iter().map(line).collect::<Vec<_>>().join("\n");
     }

@@ -8,7 +8,11 @@ fn conflict(c: &Value) -> String {
     let mut lines = vec![format!("{}  {}", text(&c["id"]), text(&c["key"]))];
     for v in rows(c, "values") {
         let value = if v["value"].is_null() { "(edited without seeing the deletion)".to_owned() } else { text(&v["value"]) };
-        lines.push(format!("  {value}   by {} at {}", text(&v["device"]), text(&v["time"])));
+        lines.push(format!(
+            "  {value}   by {} at {}",
+            text(if v["name"].is_string() { &v["name"] } else { &v["device"] }),
+            text(&v["time"])
+        ));
     }
     lines.join("\n")
 }
@@ -18,7 +22,8 @@ fn pair(p: &Value) -> Vec<String> {
     let short = |n: usize| two("ids", n).chars().take(8).collect::<String>();
     let apart = match p["seconds"].as_u64().unwrap_or(0) {
         s @ 0..120 => format!("{s} s"),
-        s => format!("{} min", s / 60),
+        s @ 120..7_200 => format!("{} min", s / 60),
+        s => format!("{} h", s / 3_600),
     };
     vec![
         text(&p["category"]),
@@ -39,10 +44,17 @@ pub fn conflicts(args: &ConflictArgs, d: &Value) -> String {
         None => {}
     }
     let mut lines: Vec<String> = rows(d, "conflicts").iter().map(conflict).collect();
+    if !lines.is_empty() {
+        lines.push("one value stays with `cairn conflicts resolve ID KEY VALUE`".into());
+    }
     let pairs = rows(d, "duplicates");
     if !pairs.is_empty() {
         let cells: Vec<Vec<String>> = pairs.iter().map(pair).collect();
-        lines.push(format!("look like one ({} pairs):", d["duplicate_count"]));
+        lines.push(match d["duplicate_count"].as_u64().unwrap_or(0) {
+            1 => "a pair looks like one:".to_owned(),
+            all if all as usize > pairs.len() => format!("{} of {all} pairs that look like one (--limit 0 shows all):", pairs.len()),
+            all => format!("{all} pairs look like one:"),
+        });
         lines.push(table(&["category", "one", "other", "apart", "later"], &cells));
         lines.push("one of them too many: `cairn rm ID`; both meant: `cairn conflicts both-meant ID ID`".into());
     }
@@ -51,7 +63,7 @@ pub fn conflicts(args: &ConflictArgs, d: &Value) -> String {
 
 pub fn purge(d: &Value) -> String {
     let did = if d["dry_run"] == true { "would be purged".to_owned() } else { format!("{} purged", d["changed"]) };
-    format!("{}\n{did}", columns(d, "observations", &["id", "values", "purged_before"]))
+    format!("{}\n{did}", columns(d, "observations", &["id", "category", "time", "note", "values", "purged_before"]))
 }
 
 /// "3 min", "2 h", "5 d".

@@ -45,6 +45,12 @@ pub fn install(args: &Args, serve: &ServeArgs) -> Result<Reply, NodeError> {
     let folder = home.project(args.project.as_deref())?;
     let id = folder.file_name().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
     let name = std::fs::read_to_string(folder.join("name")).unwrap_or_default();
+    if home.key_place() == Some(cairn_node::KeyPlace::Passphrase) && args.passphrase_file.is_none() {
+        return Err(NodeError::Refused {
+            message: "this device's key is under a passphrase, and the service could not ask for it".into(),
+            remedy: "give `--passphrase-file FILE` too: a file that only you can read".into(),
+        });
+    }
     let command = command(args, serve, home.path(), &id)?;
     // Writing is stopped by the signal in an orderly way; what comes back later is found by the service itself.
     let text = format!(

@@ -39,15 +39,15 @@ fn histories(first: u64, count: u64, config: &Config) {
 }
 
 #[test]
-fn a_thousand_histories_with_faults_converge() {
-    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(600);
+fn histories_with_faults_converge() {
+    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(450);
     histories(1, count, &Config::default());
 }
 
 /// Syncs are undone and redone while everything goes on: nothing but what is shown changes, and in the end all show the same.
 #[test]
 fn what_is_set_aside_comes_back_as_if_it_had_never_gone() {
-    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(80);
+    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
     histories(500_001, count, &Config { undoes: true, ..Config::default() });
     let teams = Config { undoes: true, governs: true, devices: 3..=5, steps: 40..=120, ..Config::default() };
     histories(510_001, count / 2, &teams);
@@ -62,7 +62,7 @@ fn twenty_devices_converge() {
 /// links, full disks and copies. At the end who belongs shows the same.
 #[test]
 fn teams_that_change_converge() {
-    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(240);
+    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(180);
     histories(200_001, count, &Config { governs: true, devices: 3..=6, steps: 40..=160, ..Config::default() });
 }
 
@@ -70,13 +70,13 @@ fn teams_that_change_converge() {
 /// anybody but by it, and once all hold the same nobody writes there any more.
 #[test]
 fn devices_that_only_share_a_mailbox_converge() {
-    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(240);
+    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(180);
     histories(300_001, count, &Config { carried: true, ..Config::default() });
 }
 
 #[test]
 fn teams_that_only_share_a_mailbox_converge() {
-    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(120);
+    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(90);
     histories(400_001, count, &Config { carried: true, governs: true, devices: 3..=6, steps: 40..=160, ..Config::default() });
 }
 

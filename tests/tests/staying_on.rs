@@ -188,6 +188,50 @@ fn a_metered_line_stops_where_its_bytes_end_and_goes_on_later() {
     service.wait().unwrap();
 }
 
+/// A link has no pieces that could be asked for one by one: it is ended when the bytes are used up, and what came by then is kept.
+#[test]
+fn a_metered_link_keeps_what_came_and_goes_on_later() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let rows = path(root.path(), "rows.csv");
+    cairn_tests::write_rows(Path::new(&rows), 0, 20_000);
+    a.ok(&["import", &rows]);
+    let service = a.serve();
+    let (mut visits, mut had) = (0, 0);
+    loop {
+        visits += 1;
+        let (code, told) = b.json(&["sync", &service.address, "--max-bytes", "150K"]);
+        let now = b.ok(&["list"])["count"].as_u64().unwrap();
+        if code == 0 {
+            break;
+        }
+        let row = &told["data"]["targets"][0];
+        assert_eq!((code, &row["state"], &told["error"]["kind"]), (8, &json!("budget"), &json!("budget")), "{told}");
+        assert!(now > had && visits < 40, "{now} after {had}: {row}");
+        assert_eq!(row["observations"]["new"].as_u64(), Some(now - had), "{row}");
+        had = now;
+    }
+    assert!(visits > 1, "it fitted at once");
+    assert_eq!(b.ok(&["list"])["count"], 20_000);
+}
+
+#[test]
+fn what_a_service_cannot_have_is_told_with_a_next_step() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let service = a.serve();
+    let (code, told) = b.json(&["serve", "--listen", &service.address]);
+    assert_eq!((code, &told["error"]["kind"]), (1, &json!("refused")), "{told}");
+    assert!(told["error"]["hint"].as_str().unwrap().contains("another port"), "{told}");
+    let gone = path(root.path(), "nas/cairn");
+    assert!(b.json(&["backup", "create", &gone, "--keep", "14"]).1["error"]["hint"].as_str().unwrap().contains("make it first"));
+    assert!(!Path::new(&gone).exists());
+    for target in ["nobody", "127.0.0.1:99999"] {
+        assert_eq!(b.json(&["remote", "add", "x", target]).0, 1, "{target}");
+    }
+    assert!(b.json(&["remote", "rm", "x"]).1["error"]["hint"].as_str().unwrap().contains("cairn remote"));
+}
+
 #[test]
 fn a_unit_for_systemd_is_written_and_not_turned_on() {
     let root = folder();

@@ -83,6 +83,7 @@ impl DocKey {
         match self {
             DocKey::Field(f) => f.clone(),
             DocKey::Choice(f, o) => format!("{f}={o}"),
+            DocKey::Both(id) => format!("both meant with {id}"),
             other => other.encode(),
         }
     }

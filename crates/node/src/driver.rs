@@ -48,6 +48,8 @@ pub struct LinkReport {
     pub by_peer: bool,
     /// What broke, where it broke.
     pub lost: Option<String>,
+    /// It was ended before that, from here: no more may pass.
+    pub stopped: bool,
     /// Wall time, milliseconds.
     pub ms: u64,
 }
@@ -70,6 +72,18 @@ pub async fn run_link<L: Link>(
     sync: Option<u32>,
     seen: &(dyn Fn(&Progress) + Sync),
 ) -> LinkReport {
+    run_link_until(node, link, (live, probe), sync, seen, std::future::pending()).await
+}
+
+/// The same, ended when `stop` does: what has arrived by then is kept.
+pub(crate) async fn run_link_until<L: Link>(
+    node: &Arc<Node>,
+    link: L,
+    (live, probe): (bool, bool),
+    sync: Option<u32>,
+    seen: &(dyn Fn(&Progress) + Sync),
+    stop: impl Future<Output = ()>,
+) -> LinkReport {
     let stay = if live { Stay::Live } else { Stay::UntilSynced };
     let began = Instant::now();
     let info = link.info().clone();
@@ -82,7 +96,7 @@ pub async fn run_link<L: Link>(
     let mut line = Line::start(node, tx, rx, info.dialled, sync);
     line.check = cairn_trust::check_digits(&info.exporter);
     let mut report = LinkReport::default();
-    line.converse(node, setup, info.dialled, stay, &mut report, seen).await;
+    line.converse(node, setup, (info.dialled, stay), &mut report, seen, stop).await;
     let tally = line.end(&report).await;
     report.stats = tally.stats;
     report.ms = began.elapsed().as_millis() as u64;
@@ -178,11 +192,12 @@ impl Line {
         &mut self,
         node: &Arc<Node>,
         setup: Setup,
-        dialled: bool,
-        stay: Stay,
+        (dialled, stay): (bool, Stay),
         report: &mut LinkReport,
         seen: &(dyn Fn(&Progress) + Sync),
+        stop: impl Future<Output = ()>,
     ) {
+        tokio::pin!(stop);
         let mut changes = node.changed.subscribe();
         let mut talk = None;
         if dialled {
@@ -193,7 +208,10 @@ impl Line {
         let greeting = tokio::time::sleep(GREETING);
         tokio::pin!(greeting);
         loop {
-            let wants = talk.as_ref().is_none_or(Talk::wants_frames);
+            if report.stopped && !talk.as_ref().is_some_and(Talk::is_taking) {
+                break;
+            }
+            let wants = !report.stopped && talk.as_ref().is_none_or(Talk::wants_frames);
             let effects = tokio::select! {
                 biased;
                 Some((number, done)) = self.answers.recv() => step(&mut talk, Event::Answer(number, done)),
@@ -221,6 +239,10 @@ impl Line {
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => step(&mut talk, Event::Changed),
                     Err(broadcast::error::RecvError::Closed) => break,
                 },
+                () = &mut stop, if !report.stopped => {
+                    report.stopped = true;
+                    Vec::new()
+                }
                 () = &mut greeting, if report.device.is_none() => {
                     report.lost = Some("the other device did not say who it is".into());
                     break;
@@ -335,6 +357,10 @@ impl Talk {
             Talk::Session(session) => session.handle(event),
             Talk::Host(host) => host.handle(event),
         }
+    }
+
+    fn is_taking(&self) -> bool {
+        matches!(self, Talk::Session(session) if session.is_taking())
     }
 
     fn wants_frames(&self) -> bool {

@@ -103,6 +103,12 @@ pub enum NodeError {
     /// Not the passphrase.
     #[error("this is not the passphrase of this device's key")]
     WrongPassphrase,
+    /// Not the passphrase of a backup.
+    #[error("{path}: this is not its passphrase")]
+    WrongBackupPassphrase {
+        /// The backup.
+        path: String,
+    },
     /// The device's key is in the platform's key store and cannot be had from there.
     #[error("{}", if *gone { "the key store of this machine does not have this device's key" } else { "the key store that has this device's key is not there or locked" })]
     KeyStore {

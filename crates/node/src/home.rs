@@ -249,10 +249,10 @@ impl Home {
 
     /// A name that a project may have and none here has.
     pub(crate) fn free_name(&self, name: &str) -> Result<(), NodeError> {
-        if name.trim().is_empty() || name.len() > 200 {
-            return Err(NodeError::input("a project needs a name of 1 to 200 characters"));
+        if name.trim().is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
+            return Err(NodeError::input("a project needs a name of 1 to 200 characters, on one line"));
         }
-        match self.projects()?.iter().any(|(_, n)| n == name) {
+        match self.projects()?.iter().any(|(_, n)| n.trim() == name.trim()) {
             true => Err(NodeError::Exists { what: format!("a project `{name}`") }),
             false => Ok(()),
         }

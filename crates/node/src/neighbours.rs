@@ -2,7 +2,7 @@
 
 use crate::budget::Budget;
 use crate::door::knock_with;
-use crate::driver::{Progress, run_link};
+use crate::driver::{Progress, run_link_until};
 use crate::events::progress_of;
 use crate::heard::Heard;
 use crate::home::Node;
@@ -187,18 +187,13 @@ async fn link_with(
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            report = run_link(node, link, true, false, number, &seen) => {
-                note_link(node, number, &report);
-                if report.synced {
-                    return Ok(());
-                }
-                why = match (report.reason, report.lost) {
-                    (Some(reason), _) => reason.to_string(),
-                    (None, lost) => lost.unwrap_or_else(|| "nobody of this project answered".into()),
-                };
-            }
-            () = used_up => return Err(USED_UP.into()),
+        let report = run_link_until(node, link, (true, false), number, &seen, used_up).await;
+        note_link(node, number, &report);
+        match (report.stopped, report.synced, report.reason, report.lost) {
+            (true, ..) => return Err(USED_UP.into()),
+            (false, true, ..) => return Ok(()),
+            (false, false, Some(reason), _) => why = reason.to_string(),
+            (false, false, None, lost) => why = lost.unwrap_or_else(|| "nobody of this project answered".into()),
         }
     }
     Err(why)

@@ -2,13 +2,12 @@
 
 use crate::NodeError;
 use crate::budget::Budget;
-use crate::carry::{Carrier, Errand, refused_by, setup_of, sync_place};
+use crate::carry::{Carrier, Errand, setup_of, sync_place};
 use crate::door::{closed, is_announced, knock_with};
-use crate::driver::{LinkReport, Progress, run_link};
+use crate::driver::{LinkReport, Progress, run_link_until};
 use crate::heard::Heard;
 use crate::home::{Node, TurnedAway, now_ms};
 use crate::request::{Reply, SyncRequest};
-use cairn_contract::MailboxError;
 use cairn_model::DeviceId;
 use cairn_quic::{Discovery, Endpoint, Found};
 use cairn_store::RemoteRule;
@@ -93,14 +92,18 @@ pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn
         Some(copying) => copying.await.map_err(|e| NodeError::Store { message: e.to_string() })?,
         None => None,
     };
-    let plan = plan(node, request)?;
+    let (plan, began) = (plan(node, request)?, crate::now_ms());
     let mut rows = Vec::new();
     for typed in plan.named.iter().filter(|t| *t != "lan") {
         let row = visit(node, request, &plan, typed, seen).await;
         if let Some(budget) = &plan.budget {
             node.note_spent(budget, true)?;
         }
-        rows.push(row?);
+        let row = row?;
+        if !request.dry_run && row["state"] == "synced" && plan.rules.get(typed).is_some_and(|rule| rule.schedule.is_some()) {
+            node.store().note_remote_began(typed, began)?;
+        }
+        rows.push(row);
     }
     if plan.lan {
         for addresses in find_all(node, plan.look, true).await {
@@ -151,6 +154,7 @@ async fn visit(
         Err(e) if request.targets.len() != 1 => return Ok(json!({"target": typed, "state": "failed", "message": e.to_string()})),
         Err(e) => return Err(e),
     };
+    target.typed = typed.clone();
     if target.only.is_some() {
         target.addresses.extend(find_all(node, plan.look, target.addresses.is_empty()).await.into_iter().flatten());
     }
@@ -245,22 +249,18 @@ async fn reach(
             budget.spend_up_to(p.wire_bytes, &counted);
         }
     };
-    let used_up = async {
+    let used_up = || async {
         match budget {
             Some(budget) => budget.used_up().await,
             None => std::future::pending().await,
         }
     };
-    tokio::pin!(used_up);
     for address in &target.addresses {
         let Ok(endpoint) = endpoint(node, address.is_ipv6()) else { continue };
         let knock = knock_with(node.store().discovery_key());
         match endpoint.dial(*address, target.only, &knock).await {
             Ok(link) => {
-                tokio::select! {
-                    report = run_link(node, link, false, probe, Some(number), &seen) => last = report,
-                    () = &mut used_up => return refused_by(&target.typed, "quic", &MailboxError::Spent(target.typed.clone())),
-                }
+                last = run_link_until(node, link, (false, probe), Some(number), &seen, used_up()).await;
                 endpoint.close().await;
                 if last.device.is_some() {
                     break;
@@ -277,6 +277,7 @@ async fn reach(
 
 fn state(report: &LinkReport, probe: bool) -> &'static str {
     match (report.synced, report.reason, report.device) {
+        _ if report.stopped => "budget",
         (true, ..) if report.gated => "gated",
         (true, ..) if probe => "would-sync",
         (true, ..) => "synced",
@@ -415,6 +416,9 @@ fn row(node: &Node, typed: &str, report: &LinkReport, probe: bool) -> Value {
         (out["message"], out["remedy"]) = (json!(message), json!(remedy));
     } else if out["state"] == "unreached" {
         out["message"] = json!(format!("nobody of this project answered at {typed}"));
+    } else if out["state"] == "budget" {
+        out["message"] = json!("the bytes that may pass have passed: not all went both ways");
+        out["remedy"] = json!("what came is kept: sync again, with more `--max-bytes`, or tomorrow");
     } else if out["state"] == "would-join" {
         out["message"] = json!("the other device does not know this one yet; the first sync tells it");
     } else if let Some(reason) = report.reason.filter(|r| *r != CloseReason::Done) {

@@ -10,6 +10,9 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// Columns that are no fields.
+const OWN: [&str; 9] = ["id", "category", "device", "time", "note", "lat", "lon", "altitude", "uncertainty"];
+
 /// Everything one rater said, under the name of its column.
 fn said(store: &Store, view: &DocView) -> BTreeMap<String, FieldValue> {
     let one = |text: String| FieldValue::One(Value::Text(text));
@@ -24,14 +27,12 @@ fn said(store: &Store, view: &DocView) -> BTreeMap<String, FieldValue> {
     if let Some(place) = seen.place {
         out.insert("lat".into(), FieldValue::One(Value::Decimal(place.lat)));
         out.insert("lon".into(), FieldValue::One(Value::Decimal(place.lon)));
+        let metres = [("altitude", place.altitude), ("uncertainty", place.uncertainty)];
+        out.extend(metres.into_iter().filter_map(|(name, value)| Some((name.to_owned(), FieldValue::One(Value::Decimal(value?))))));
     }
     // A field that is called like one of the above keeps its own name apart.
     out.extend(seen.fields.iter().map(|(name, value)| {
-        let own = if ["id", "category", "device", "time", "note", "lat", "lon"].contains(&name.as_str()) {
-            format!("field {name}")
-        } else {
-            name.clone()
-        };
+        let own = if OWN.contains(&name.as_str()) { format!("field {name}") } else { name.clone() };
         (own, value.clone())
     }));
     out
@@ -72,7 +73,7 @@ pub(crate) fn export_pairs(node: &Node, request: &ExportRequest) -> Result<Reply
     let store = node.store();
     let filter = crate::reading::filter(&store, &request.filter)?;
     let chosen: std::collections::BTreeSet<_> = store.list(&filter)?.observations.into_iter().map(|o| o.id).collect();
-    let (mut rows, mut survey) = (Vec::new(), Survey::default());
+    let (mut rows, mut survey, mut shapes) = (Vec::new(), Survey::default(), 0);
     for (a, b) in store.meant_pairs()? {
         let (Some(mut first), Some(mut second)) = (store.observation(&a)?, store.observation(&b)?) else { continue };
         if !chosen.contains(&a) && !chosen.contains(&b) {
@@ -84,10 +85,19 @@ pub(crate) fn export_pairs(node: &Node, request: &ExportRequest) -> Result<Reply
         for (name, value) in &ObservationRef::from(&row.seen).fields {
             let value: &FieldRef<'_> = value;
             survey.fields.entry(name.to_string()).or_default().add(value);
+            // Both sides have the column, also where one of them never said anything.
+            let other = match name.rsplit_once('.') {
+                Some((stem, "1")) => format!("{stem}.2"),
+                Some((stem, _)) => format!("{stem}.1"),
+                None => continue,
+            };
+            survey.fields.entry(other).or_default().add(value);
         }
         survey.rows += 1;
+        shapes += usize::from(first.seen.shape.is_some() || second.seen.shape.is_some());
         rows.push(row);
     }
+    rows.sort_by(|a, b| (&a.seen.at, a.id).cmp(&(&b.seen.at, b.id)));
     let temporary = unfinished(path);
     let done = create(&temporary, format, &request.write, &survey, &about(&store, request)?).and_then(|mut writer| {
         rows.iter().try_for_each(|row| writer.write(row))?;
@@ -105,5 +115,8 @@ pub(crate) fn export_pairs(node: &Node, request: &ExportRequest) -> Result<Reply
     let mut reply =
         Reply::new(json!({"file": request.file, "format": format, "exported": written.rows, "left_out": written.left_out, "pairs": true}));
     reply.warnings.extend(written.notes);
+    if shapes > 0 {
+        reply.warnings.push(format!("{shapes} pairs have a track or an area: only where it begins is written"));
+    }
     Ok(reply)
 }

@@ -93,6 +93,17 @@ fn add(store: &mut Store, request: &RemoteRequest) -> Result<(), NodeError> {
         })?;
     }
     let full = Carrier::of(target, folder.as_deref()).map(|p| p.name());
+    if full.is_none() && !target.contains("://") {
+        let address = target.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0));
+        if !address {
+            // A device by its name or id; else it is misspelt.
+            crate::door::device_of(store, target).map_err(|_| {
+                NodeError::input(format!(
+                    "`{target}` is no address (HOST:PORT), file, folder, relay or device of this project: `cairn devices` shows those"
+                ))
+            })?;
+        }
+    }
     if full.is_none() && pull != push {
         return Err(NodeError::input(format!(
             "`{target}`: --pull and --push are for files, folders and relays; a link to a device always goes both ways"

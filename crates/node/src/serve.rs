@@ -151,7 +151,11 @@ async fn serve_until(
         (store.keys().signing_secret(), store.device())
     };
     let fault = |e: &dyn std::fmt::Display| NodeError::Store { message: e.to_string() };
-    let endpoint = Arc::new(Endpoint::bind(options.listen, &secret, node.doors.door(device)).map_err(|e| fault(&e))?);
+    let taken = |e: cairn_quic::EndpointError| {
+        let remedy = "another program listens there, or this machine has no such address: give another port, or 0 for any";
+        NodeError::refused(format!("{}: {e}", options.listen), remedy)
+    };
+    let endpoint = Arc::new(Endpoint::bind(options.listen, &secret, node.doors.door(device)).map_err(taken)?);
     let address = endpoint.address().map_err(|e| fault(&e))?;
     node.listens_at(address);
     *node.bytes_a_day.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = options.max_bytes;

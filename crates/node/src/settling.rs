@@ -37,7 +37,11 @@ fn pair(store: &Store, p: &Pair) -> serde_json::Value {
 
 pub(crate) fn conflicts(node: &Node, request: &ConflictsRequest) -> Answered {
     let store = node.store();
-    let rows: Vec<_> = store.conflicts()?.iter().map(show::conflict).collect();
+    let mut rows: Vec<_> = store.conflicts()?.iter().map(show::conflict).collect();
+    for value in rows.iter_mut().flat_map(|row| row["values"].as_array_mut().into_iter().flatten()) {
+        let device = value["device"].as_str().and_then(|d| d.parse().ok());
+        value["name"] = json!(device.map(|d| store.device_name(&d)));
+    }
     let mut reply = Reply::new(json!({"conflicts": rows}));
     if !request.no_duplicates {
         let found = store.duplicates(&likeness(request)?)?;
@@ -62,6 +66,12 @@ fn view(store: &Store, id: &str) -> Result<DocView, NodeError> {
 pub(crate) fn both_meant(node: &Node, first: &str, second: &str, meant: bool) -> Answered {
     let mut store = node.store();
     let (a, b) = (view(&store, first)?, view(&store, second)?);
+    if a.seen.purged || b.seen.purged {
+        return Err(NodeError::refused(
+            "the content of one of them was purged: there is nothing to compare",
+            "`cairn show ID` tells which",
+        ));
+    }
     if a.id == b.id {
         return Err(NodeError::input("a pair is two observations: give two ids"));
     }
@@ -96,8 +106,15 @@ pub(crate) fn purge(node: &Node, ids: &[String], dry_run: bool) -> Answered {
     let mut store = node.store();
     let mut edits = Vec::new();
     let mut rows = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
     for id in ids {
+        if id.len() < 4 {
+            return Err(NodeError::input(format!("`{id}`: for a purge type at least four letters of the id")));
+        }
         let view = view(&store, id)?;
+        if !seen.insert(view.id) {
+            continue;
+        }
         let mut edit = Edit::new();
         let mut values = 0;
         for (raw, _) in store.values_of(&view.id)? {
@@ -108,10 +125,16 @@ pub(crate) fn purge(node: &Node, ids: &[String], dry_run: bool) -> Answered {
             }
         }
         edit.deleted(true).set(&DocKey::Purged, Some(Value::Bool(true)));
-        rows.push(json!({"id": view.id.to_string(), "values": values, "purged_before": view.seen.purged}));
+        rows.push(json!({"id": view.id.to_string(), "values": values, "purged_before": view.seen.purged, "category": view.seen.category, "time": view.seen.at, "note": view.seen.note}));
         edits.push((view.id, edit));
     }
     let changed = if dry_run { 0 } else { store.edit_observations(edits, now_ms())? };
+    if changed > 0 {
+        // The last time it is named: the answer of a purge is no place to keep it.
+        for row in &mut rows {
+            (row["time"], row["note"]) = (serde_json::Value::Null, serde_json::Value::Null);
+        }
+    }
     let mut reply = Reply::new(json!({"observations": rows, "changed": changed, "dry_run": dry_run}));
     reply.warnings.push(PURGE.into());
     Ok(reply)

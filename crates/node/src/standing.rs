@@ -127,7 +127,8 @@ pub(crate) fn states(store: &Store, now_ms: i64) -> Result<Vec<Value>, NodeError
     ];
     out.extend(counts.into_iter().filter(|(_, n)| *n > 0).map(|(state, n)| (state, n, None)));
     let others = store.membership().members.len() > 1;
-    let last = store.met()?.iter().map(|(_, known)| known.met_ms).max();
+    // An address from a ticket is of nobody who was met.
+    let last = store.met()?.iter().map(|(_, known)| known.met_ms).filter(|ms| *ms > 0).max();
     if let Some(last) = last.filter(|last| others && now_ms - last > SILENT_MS) {
         out.push((State::NotReached, 1, Some(last)));
     }

@@ -205,9 +205,7 @@ impl Store {
             let glimpse = Glimpse::of(bytes.value())?;
             let seen = glimpse.observation();
             let ms = seen.at.and_then(|at| Instant::parse(at).ok()).map(|at| at.unix_ms());
-            // Those without a time come last.
-            let Some(ms) = ms else { break };
-            let (Some(place), DocKind::Observation) = (seen.place, glimpse.kind()) else { continue };
+            let (Some(ms), Some(place), DocKind::Observation) = (ms, seen.place, glimpse.kind()) else { continue };
             let device = glimpse.creator().and_then(|chain| self.mem.feeds.get(chain as usize)).map(|feed| feed.device);
             let dataset = glimpse.get("dataset").map(|name| hash(&name.display()));
             let row = Candidate { id: glimpse.id(), ms, place, device, dataset, both: seen.both.clone() };

@@ -191,7 +191,8 @@ fn write(row: &DocRow, before: &DocState, by: Option<(&[Change], &BTreeSet<Chang
     keys.extend(before.keys().map(|(key, _)| key));
     let made_with = DocKey::MadeWith.encode();
     let (mut wanted, mut kept) = (Wanted::new(), 0);
-    for key in keys.into_iter().filter(|key| **key != *made_with) {
+    // What was said about a pair is not part of what it was.
+    for key in keys.into_iter().filter(|key| **key != *made_with && (by.is_some() || !key.starts_with("b."))) {
         let (now, then) = (row.state.get(key), before.get(key));
         if now == then {
             continue;

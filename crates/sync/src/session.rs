@@ -211,6 +211,11 @@ impl Session {
         self.gated
     }
 
+    /// `true` while chunks that arrived are not durable yet.
+    pub fn is_taking(&self) -> bool {
+        self.persisting || !self.waiting.is_empty()
+    }
+
     /// `false` while enough is waiting for the store.
     pub fn wants_frames(&self) -> bool {
         self.waiting_bytes < limits::WAITING_BYTES && self.early.len() < limits::EARLY_MESSAGES && self.unanswered < limits::UNANSWERED

@@ -45,12 +45,17 @@ pub(super) fn begin_with(home: &Home, from: &Store, name: &str, dry_run: bool) -
         rows += observations;
     }
     let configuration = from.configuration().as_ref().clone().unwrap_or_else(cairn_model::default_configuration);
+    let own = from.device_name(&from.device());
     let mut reply = Reply::default();
+    reply.warnings.push(
+        "all of it is recorded by this device there: who made what stays in the backup; where people had set two values apart, the one shown goes"
+            .into(),
+    );
     if dry_run {
         home.free_name(name)?;
         reply.data = json!({"name": name, "observations": ids.len(), "project": null, "as_new": true, "dry_run": true, "recovery": null});
     } else {
-        let made = home.create_project_with(name, None, &configuration, |store| fill(store, from, &ids))?;
+        let made = home.create_project_with(name, Some(&own), &configuration, |store| fill(store, from, &ids))?;
         reply.data = made.data;
         reply.data["observations"] = json!(ids.len());
         reply.data["as_new"] = json!(true);

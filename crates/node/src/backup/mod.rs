@@ -59,6 +59,7 @@ fn beside(node: &Node) -> PathBuf {
 }
 
 fn create(node: &Node, to: Option<&str>, passphrase: Option<&str>, keep: Option<u32>, told: Told<'_>) -> Result<Reply, NodeError> {
+    let asked_keep = keep;
     let keep = keep.map_or(KEEP, |k| k as usize);
     if passphrase.is_some_and(|p| p.trim().is_empty()) {
         return Err(NodeError::input("an empty passphrase would open the backup to anybody"));
@@ -70,6 +71,13 @@ fn create(node: &Node, to: Option<&str>, passphrase: Option<&str>, keep: Option<
         let path = copy_beside(node, keep, true)?;
         return Ok(Reply::new(json!({"file": path.display().to_string(), "sealed": false, "verified": true})));
     };
+    let keeps_several = asked_keep.is_some() || !to.extension().is_some_and(|e| !e.is_empty());
+    if !to.is_dir() && keeps_several {
+        return Err(NodeError::refused(
+            format!("{}: there is no such folder", to.display()),
+            format!("make it first (is the disk mounted?), or name a file, as `{}.{ENDING}`", to.display()),
+        ));
+    }
     may_write(node, &if to.is_dir() { to.join(format!(".{ENDING}")) } else { to.to_owned() })?;
     // Open changes are cut first, so that the copy holds them as others would.
     node.cut()?;

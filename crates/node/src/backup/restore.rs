@@ -33,6 +33,9 @@ fn open(path: &Path, secret: &BackupSecret<'_>) -> Result<Opening<BufReader<fs::
     let fault = |e: std::io::Error| NodeError::file(path, e);
     let input = BufReader::with_capacity(1 << 20, fs::File::open(path).map_err(fault)?);
     Opening::new(input, secret).map_err(fault)?.map_err(|e| match e {
+        BackupError::Wrong if matches!(secret, BackupSecret::Passphrase(_)) => {
+            NodeError::WrongBackupPassphrase { path: path.display().to_string() }
+        }
         BackupError::Wrong => NodeError::not_allowed(
             format!("{}: sealed, and it does not open with that", path.display()),
             "give the project's recovery words (`--recovery-file`) or the backup's passphrase (`--backup-passphrase-file`)",

@@ -61,7 +61,9 @@ pub(super) fn look(node: &Node, looks: &mut Looks) -> Result<(), NodeError> {
         let carrier = Carrier::of_remote(&target);
         let Some(path) = carrier.as_ref().and_then(Carrier::path) else { continue };
         let at = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
-        if !at.exists() {
+        if !at.exists() || (matches!(carrier, Some(Carrier::Folder(_))) && !path.exists()) {
+            let remedy = "is the stick plugged in, the share mounted, the name right? `cairn remote rm` takes the name away";
+            looks.finding("medium", format!("`{name}` is not there: {}", path.display()), remedy);
             continue;
         }
         place(at, "medium", size, looks);

@@ -11,6 +11,8 @@ use zip::write::SimpleFileOptions;
 fn hidden(node: &Node) -> Result<Vec<(String, String)>, NodeError> {
     let store = node.store();
     let mut out = vec![(node.home_folder.display().to_string(), "HOME".to_owned()), (store.genesis()?.name.clone(), "PROJECT".to_owned())];
+    let project = store.project().to_string();
+    out.extend([(project[..16].to_owned(), "PROJECT-ID".to_owned()), (project, "PROJECT-ID".to_owned())]);
     let m = store.membership();
     let names = m.members.values().map(|d| &d.name).chain(m.former.values().map(|d| &d.name)).chain(m.pending.iter().map(|d| &d.name));
     out.extend(names.enumerate().map(|(n, name)| (name.clone(), format!("device-{}", n + 1))));
@@ -99,7 +101,7 @@ fn syncs(node: &Node) -> Result<Value, NodeError> {
 
 pub(super) fn write(node: &Node, found: &Value, path: &Path) -> Result<(), NodeError> {
     if path.exists() {
-        return Err(NodeError::Exists { what: path.display().to_string() });
+        return Err(NodeError::refused(format!("{} is there already", path.display()), "choose another name: nothing is written over"));
     }
     let hidden = hidden(node)?;
     let written = Instant::from_unix_ms(now_ms()).map(|i| i.to_rfc3339());

@@ -296,6 +296,9 @@ impl BackupStep {
         if self.to.is_empty() {
             return Err("a backup needs `to`: a file or a folder".into());
         }
+        if self.keep == Some(0) {
+            return Err("`keep = 0` would keep nothing: at least 1".into());
+        }
         self.passphrase.as_deref().map_or(Ok(()), is_place)
     }
 }

@@ -54,7 +54,7 @@ pub(crate) async fn job(node: &Arc<Node>, request: &JobRequest, told: Told<'_>) 
         JobRequest::Install { file } => install(node, Path::new(file)),
         JobRequest::Remove { name } => {
             if !node.store().forget_job(name)? {
-                return Err(NodeError::NotFound { what: format!("job `{name}`; `cairn job list` shows what there is") });
+                return Err(NodeError::NotFound { what: format!("job `{name}`") });
             }
             node.jobs_changed.notify_one();
             Ok(Reply::new(json!({"removed": name})))

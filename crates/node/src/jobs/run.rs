@@ -195,8 +195,9 @@ pub(crate) fn check(node: &Arc<Node>, path: &Path, told: Told<'_>) -> Result<Rep
             }
             Step::Backup(step) => {
                 let to = super::file::resolve(&step.to, path);
-                if !to.is_dir() && !to.parent().is_some_and(Path::is_dir) {
-                    findings.push(json!({"place": "backup", "what": format!("there is no folder for {}", to.display())}));
+                let is_file = step.keep.is_none() && to.extension().is_some() && to.parent().is_some_and(Path::is_dir);
+                if !to.is_dir() && !is_file {
+                    findings.push(json!({"place": "backup", "what": format!("there is no folder {}", to.display())}));
                 }
                 if let Err(e) = backup_request(node, step, path) {
                     findings.push(json!({"place": "backup", "what": e.to_string()}));
