@@ -16,6 +16,7 @@
 mod backup;
 mod budget;
 mod bundles;
+mod care_request;
 mod carry;
 mod client;
 mod configuration;

@@ -71,7 +71,7 @@ fn create(node: &Node, to: Option<&str>, passphrase: Option<&str>, keep: Option<
         let path = copy_beside(node, keep, true)?;
         return Ok(Reply::new(json!({"file": path.display().to_string(), "sealed": false, "verified": true})));
     };
-    let keeps_several = asked_keep.is_some() || !to.extension().is_some_and(|e| !e.is_empty());
+    let keeps_several = asked_keep.is_some() || to.extension().is_none_or(|e| e.is_empty());
     if !to.is_dir() && keeps_several {
         return Err(NodeError::refused(
             format!("{}: there is no such folder", to.display()),
