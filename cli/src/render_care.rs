@@ -193,6 +193,7 @@ pub fn doctor(d: &Value) -> String {
     let mut lines: Vec<String> = rows(d, "looks").iter().map(look).collect();
     lines.push(match d["findings"].as_u64() {
         Some(0) => "nothing is wrong".into(),
+        Some(1) => "1 finding".into(),
         n => format!("{} findings", n.unwrap_or(0)),
     });
     lines.extend(d["report"].as_str().map(|f| format!("report: {f}")));

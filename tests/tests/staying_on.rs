@@ -119,6 +119,21 @@ fn service_runs(device: &Device) -> bool {
 }
 
 #[test]
+fn a_service_that_is_stopped_is_not_waited_for_for_ever() {
+    let root = folder();
+    let (a, _) = pair(root.path());
+    let service = a.serve();
+    let signal =
+        |name: &str| assert!(std::process::Command::new("kill").args([name, &service.pid().to_string()]).status().unwrap().success());
+    signal("-STOP");
+    let (code, told) = a.json(&["list", "--wait", "1"]);
+    assert_eq!((code, &told["error"]["kind"]), (11, &json!("in-use")), "{told}");
+    assert!(told["error"]["message"].as_str().unwrap().contains(&service.pid().to_string()), "{told}");
+    signal("-CONT");
+    assert_eq!(a.ok(&["list"])["count"], 0);
+}
+
+#[test]
 fn who_listens_to_a_service_that_is_killed_is_told() {
     let root = folder();
     let (a, _) = pair(root.path());
@@ -226,9 +241,9 @@ fn what_a_service_cannot_have_is_told_with_a_next_step() {
     let gone = path(root.path(), "nas/cairn");
     assert!(b.json(&["backup", "create", &gone, "--keep", "14"]).1["error"]["hint"].as_str().unwrap().contains("make it first"));
     assert!(!Path::new(&gone).exists());
-    for target in ["nobody", "127.0.0.1:99999"] {
-        assert_eq!(b.json(&["remote", "add", "x", target]).0, 1, "{target}");
-    }
+    assert_eq!(b.json(&["remote", "add", "x", "127.0.0.1:99999"]).0, 1);
+    let (code, told) = b.json(&["remote", "add", "friend", "nobody"]);
+    assert!(code == 0 && told["warnings"].to_string().contains("no device `nobody`"), "{told}");
     assert!(b.json(&["remote", "rm", "x"]).1["error"]["hint"].as_str().unwrap().contains("cairn remote"));
 }
 

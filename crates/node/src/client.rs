@@ -9,6 +9,7 @@ use crate::home::{Home, Node, blocking};
 use crate::network::{self, peers_near};
 use crate::request::{BundleRequest, Reply, Request};
 use crate::socket::{self, Line};
+use cairn_store::StoreFiles;
 use serde_json::json;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -53,7 +54,7 @@ impl Client {
             return Ok(reply);
         }
         match self.here_or_there(&folder)? {
-            Place::There(stream) => ask_service(stream, &request, seen),
+            Place::There(stream) => ask_service(stream, &request, seen, (&folder, self.wait)),
             Place::Here(node) => in_process(*node, request, seen),
         }
     }
@@ -167,18 +168,32 @@ fn in_process(node: Node, request: Request, seen: Seen<'_>) -> Result<Reply, Nod
     }
 }
 
-fn ask_service(stream: UnixStream, request: &Request, seen: Seen<'_>) -> Result<Reply, NodeError> {
+/// The service says at once that it has heard; how long the work takes then is its own affair.
+fn ask_service(stream: UnixStream, request: &Request, seen: Seen<'_>, (folder, wait): (&Path, Duration)) -> Result<Reply, NodeError> {
     use std::io::{BufRead, Write};
     let gone = |e: &dyn std::fmt::Display| NodeError::Store { message: format!("the running service did not answer: {e}") };
     let text = socket::line(request).map_err(|e| gone(&e))?;
     (&stream).write_all(&text).map_err(|e| gone(&e))?;
-    for line in std::io::BufReader::new(stream).lines() {
-        let line = line.map_err(|e| gone(&e))?;
+    stream.set_read_timeout(Some(wait.max(Duration::from_millis(100)))).map_err(|e| gone(&e))?;
+    for line in std::io::BufReader::new(&stream).lines() {
+        let line = line.map_err(|e| match e.kind() {
+            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => in_use(folder),
+            _ => gone(&e),
+        })?;
+        stream.set_read_timeout(None).map_err(|e| gone(&e))?;
         match serde_json::from_str(&line).map_err(|e| gone(&e))? {
+            // The word that it has heard.
+            Line::Progress { done: 0, planned: 0, bytes: 0 } => {}
             Line::Progress { done, planned, bytes } => seen(done, planned, bytes),
             Line::Done(done) => return done,
             Line::Event(_) => {}
         }
     }
     Err(gone(&"it ended"))
+}
+
+/// A service that is there and does not answer: stopped, or busy with something that keeps all others out.
+fn in_use(folder: &Path) -> NodeError {
+    let holder = std::fs::read_to_string(StoreFiles::new(folder).holder()).unwrap_or_else(|_| "a service".into());
+    NodeError::InUse { holder: format!("{holder}, which does not answer") }
 }

@@ -2,12 +2,13 @@
 
 use crate::NodeError;
 use crate::budget::Budget;
-use crate::carry::{Carrier, Errand, setup_of, sync_place};
+use crate::carry::{Carrier, Errand, refused_by, setup_of, sync_place};
 use crate::door::{closed, is_announced, knock_with};
 use crate::driver::{LinkReport, Progress, run_link_until};
 use crate::heard::Heard;
 use crate::home::{Node, TurnedAway, now_ms};
 use crate::request::{Reply, SyncRequest};
+use cairn_contract::MailboxError;
 use cairn_model::DeviceId;
 use cairn_quic::{Discovery, Endpoint, Found};
 use cairn_store::RemoteRule;
@@ -141,6 +142,10 @@ async fn visit(
     if let Some(place) = place.filter(|_| !is_device) {
         let rule = plan.rules.get(typed).filter(|_| remote.is_some()).cloned().unwrap_or_default();
         let setup = setup_of(node, request, &rule)?;
+        if place.path().is_none() && budget.is_some_and(Budget::is_over) {
+            // Not even the question whether there is something new.
+            return Ok(refused_by(typed, place.transport(), &MailboxError::Spent(place.name())));
+        }
         let errand = Errand { typed, place: &place, setup: &setup, number: plan.number, unasked: remote.is_some(), quick: false, budget };
         return tokio::task::block_in_place(|| sync_place(node, &errand, seen));
     }

@@ -67,7 +67,15 @@ pub(crate) fn remote(node: &Node, request: &RemoteRequest) -> Result<Reply, Node
         })
     };
     let rows: Vec<Value> = store.remotes()?.into_iter().map(row).collect();
-    Ok(Reply::new(json!({"remotes": rows})))
+    let mut reply = Reply::new(json!({"remotes": rows}));
+    if let RemoteRequest::Add { target, folder, .. } = request {
+        let is_place = Carrier::of(target, folder.as_deref()).is_some() || target.rsplit_once(':').is_some();
+        if !is_place && crate::door::device_of(&store, target).is_err() {
+            // It may be one that has not been met yet.
+            reply.warnings.push(format!("no device `{target}` is known here yet: `cairn devices` shows those that are"));
+        }
+    }
+    Ok(reply)
 }
 
 fn add(store: &mut Store, request: &RemoteRequest) -> Result<(), NodeError> {
@@ -93,16 +101,9 @@ fn add(store: &mut Store, request: &RemoteRequest) -> Result<(), NodeError> {
         })?;
     }
     let full = Carrier::of(target, folder.as_deref()).map(|p| p.name());
-    if full.is_none() && !target.contains("://") {
-        let address = target.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0));
-        if !address {
-            // A device by its name or id; else it is misspelt.
-            crate::door::device_of(store, target).map_err(|_| {
-                NodeError::input(format!(
-                    "`{target}` is no address (HOST:PORT), file, folder, relay or device of this project: `cairn devices` shows those"
-                ))
-            })?;
-        }
+    let port = target.rsplit_once(':').map(|(_, port)| port).filter(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
+    if full.is_none() && port.is_some_and(|p| !p.parse::<u16>().is_ok_and(|p| p > 0)) {
+        return Err(NodeError::input(format!("`{target}` is no address: a port is a number from 1 to 65535")));
     }
     if full.is_none() && pull != push {
         return Err(NodeError::input(format!(
@@ -206,14 +207,21 @@ fn begin_if_due(node: &Arc<Node>, name: &str, rule: &RemoteRule, visits: &Visits
     }
     let (node, name, visits, ended) = (node.clone(), name.to_owned(), visits.clone(), ended.clone());
     tokio::spawn(async move {
-        visit(&node, &name, &visits).await;
+        let (of, at, standing) = (node, name.clone(), visits.clone());
+        let done = tokio::spawn(async move { visit(&of, &at, &standing).await }).await;
+        if done.is_err() {
+            // It failed inside, and the runtime has said so: the next time counts.
+            let mut all = lock(&visits);
+            let standing = all.entry(name).or_default();
+            (standing.visiting, standing.again) = (false, Some((Instant::now() + LONGEST_PAUSE, LONGEST_PAUSE)));
+        }
         ended.notify_one();
     });
     LOOK
 }
 
 /// States in which a visit has done what it can for this time; any other is tried again before the next.
-const CAME_TO_AN_END: [&str; 6] = ["synced", "gated", "removed", "not-a-member", "mismatch", "read-only"];
+const CAME_TO_AN_END: [&str; 7] = ["synced", "partly", "gated", "removed", "not-a-member", "mismatch", "read-only"];
 
 async fn visit(node: &Arc<Node>, name: &str, visits: &Visits) {
     let began = now_ms();
@@ -227,11 +235,8 @@ async fn visit(node: &Arc<Node>, name: &str, visits: &Visits) {
         }
         Err(e) => ("failed".to_owned(), e.to_string(), String::new()),
     };
-    let ended = CAME_TO_AN_END.contains(&state.as_str());
-    if ended {
-        // What cannot be written down is due again: a visit too many does no harm.
-        node.store().note_remote_began(name, began).ok();
-    }
+    // What cannot be written down is due again, after a pause: a visit too many does no harm.
+    let ended = CAME_TO_AN_END.contains(&state.as_str()) && node.store().note_remote_began(name, began).is_ok();
     let before = {
         let mut all = lock(visits);
         let standing = all.entry(name.to_owned()).or_default();

@@ -264,6 +264,8 @@ async fn answer_one(node: &Arc<Node>, stream: UnixStream) -> std::io::Result<()>
     if request == Request::Events {
         return crate::events::stream(node, read.into_inner().into_inner(), write).await;
     }
+    // Whoever asks knows now that somebody is at work.
+    write_line(&mut write, &Line::Progress { done: 0, planned: 0, bytes: 0 }).await?;
     let (progress_tx, mut progress_rx) = tokio::sync::watch::channel(Progress::default());
     let (rows_tx, mut rows_rx) = tokio::sync::watch::channel((0, 0, 0));
     let rows_tx = Arc::new(rows_tx);
