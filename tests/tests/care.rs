@@ -90,13 +90,19 @@ fn each_sync_is_a_point_to_go_back_to() {
     let root = folder();
     let (a, b) = pair(root.path());
     let mut numbers = Vec::new();
+    let mut last = String::new();
     for n in 1..=3 {
-        a.ok(&["add", "--at", &format!("{n},1")]);
+        if n > 2 {
+            // What a later sync brought builds on what an earlier one did: both go.
+            a.ok(&["edit", &last, "--note", "later"]);
+        }
+        last = id(&a.ok(&["add", "--at", &format!("{n},1")]));
         numbers.push(sync(&b, &a));
     }
     b.ok(&["add", "--at", "9,9"]);
+    assert_eq!(b.json(&["undo", "99", "--and-later"]).0, 1);
     let done = b.ok(&["undo", &numbers[1], "--and-later"]);
-    assert_eq!((&done["hidden"], &done["also"]), (&json!(2), &json!([numbers[2]])), "{done}");
+    assert_eq!((&done["kept"], &done["also"], &done["sync"]), (&json!(0), &json!([numbers[2]]), &json!(numbers[1])), "{done}");
     assert_eq!(b.ok(&["list"])["count"], 2, "what was there before, and what Bo made himself");
     for number in &numbers[1..] {
         b.ok(&["redo", number]);

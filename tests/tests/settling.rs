@@ -72,6 +72,13 @@ fn two_people_saw_one_tapir_and_a_second_rater_is_no_duplicate() {
     assert_eq!(said, [("Ana", "tapir"), ("Bo", "deer")]);
     assert_eq!(heads.iter().position(|h| *h == "species.1").map(|n| n + 1), heads.iter().position(|h| *h == "species.2"), "side by side");
 
+    // An earlier version of what was seen says nothing of the pair.
+    for id in [&first, &second] {
+        let entries = b.ok(&["log", id])["entries"].clone();
+        let oldest = entries.as_array().unwrap().last().unwrap()["version"].as_str().unwrap().to_owned();
+        b.json(&["revert", &format!("{id}@{oldest}")]);
+    }
+    assert_eq!(pairs(&b, &[]).len(), 0);
     b.ok(&["conflicts", "both-meant", &first, &second, "--undo"]);
     assert_eq!(pairs(&b, &[]).len(), 1);
 }

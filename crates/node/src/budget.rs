@@ -146,12 +146,16 @@ impl Node {
 
     /// Writes down what passed, once it is worth it, or in any case.
     pub(crate) fn note_spent(&self, budget: &Budget, in_any_case: bool) -> Result<(), NodeError> {
-        let fresh = budget.unwritten();
-        if budget.day == 0 || fresh == 0 || (!in_any_case && fresh < UNWRITTEN) {
+        let worth_it = budget.unwritten() >= if in_any_case { 1 } else { UNWRITTEN };
+        if budget.day == 0 || !worth_it {
             return Ok(());
         }
-        budget.written.fetch_add(fresh, Ordering::Relaxed);
-        self.store().note_metered(budget.day, fresh)?;
+        // Several links write at once: each byte is in one of their notes.
+        let spent = budget.spent.load(Ordering::Relaxed);
+        let fresh = spent.saturating_sub(budget.written.fetch_max(spent, Ordering::Relaxed));
+        self.store().note_metered(budget.day, fresh).inspect_err(|_| {
+            budget.written.fetch_sub(fresh, Ordering::Relaxed);
+        })?;
         Ok(())
     }
 }

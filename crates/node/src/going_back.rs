@@ -27,26 +27,33 @@ fn aside(node: &Node, sync: &str, act: fn(&mut Store, u32) -> Result<Aside, Stor
     })))
 }
 
-/// `undo SYNC`, and with `later` all syncs after it, the latest first.
+/// `undo SYNC`, and with `later` all syncs after it: the latest first, because what a later one builds on would stay.
 pub(crate) fn undo(node: &Node, sync: &str, later: bool) -> Answered {
-    let mut done = aside(node, sync, Store::undo_sync)?;
     if !later {
-        return Ok(done);
+        return aside(node, sync, Store::undo_sync);
     }
     let first = sync_number(sync)?;
-    let numbers: Vec<u32> = node.store().syncs(0)?.iter().filter(|s| s.batches > 0).map(|s| s.number).filter(|n| *n > first).collect();
-    let mut also = Vec::new();
-    for number in numbers {
-        let more = aside(node, &number.to_string(), Store::undo_sync)?;
-        for key in ["changes", "kept", "hidden", "shown", "changed"] {
-            done.data[key] = json!(done.data[key].as_u64().unwrap_or(0) + more.data[key].as_u64().unwrap_or(0));
-        }
-        (done.data["set_aside"], done.data["observations"]) = (more.data["set_aside"].clone(), more.data["observations"].clone());
-        also.push(number.to_string());
+    let all: Vec<u32> = node.store().syncs(0)?.iter().filter(|s| s.batches > 0).map(|s| s.number).filter(|n| *n >= first).collect();
+    if !all.contains(&first) {
+        // Refused as it is alone, before anything is set aside.
+        return aside(node, sync, Store::undo_sync);
     }
-    done.data["also"] = json!(also);
-    Ok(done)
+    let (mut counts, mut last) = ([0; 5], Reply::default());
+    for number in &all {
+        last = aside(node, &number.to_string(), Store::undo_sync)?;
+        for (count, key) in counts.iter_mut().zip(COUNTS) {
+            *count += last.data[key].as_u64().unwrap_or(0);
+        }
+    }
+    for (count, key) in counts.iter().zip(COUNTS) {
+        last.data[key] = json!(count);
+    }
+    last.data["also"] = json!(all.iter().filter(|n| **n != first).map(ToString::to_string).collect::<Vec<_>>());
+    Ok(last)
 }
+
+/// What an undo counts.
+const COUNTS: [&str; 5] = ["changes", "kept", "hidden", "shown", "changed"];
 
 /// `redo SYNC`
 pub(crate) fn redo(node: &Node, sync: &str) -> Answered {

@@ -5,10 +5,11 @@
 //! so a row is compared with its own cell and those around it.
 
 use crate::glimpse::Glimpse;
+use crate::query::Filter;
 use crate::{Store, StoreError};
-use cairn_model::{DeviceId, DocId, DocKind, Instant, Place};
+use cairn_model::{ChunkHash, DeviceId, DocId, DocKind, Instant, Place};
 use redb::ReadableTable;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// Rows that are compared at most: a million rows with one and the same time must not fill memory.
 const WINDOW: usize = 100_000;
@@ -66,7 +67,7 @@ struct Candidate {
     place: Place,
     device: Option<DeviceId>,
     /// The table of rows it came from: rows of one table are told apart by their keys.
-    dataset: Option<u64>,
+    dataset: Option<[u8; 16]>,
     both: Vec<DocId>,
 }
 
@@ -207,27 +208,19 @@ impl Store {
             let ms = seen.at.and_then(|at| Instant::parse(at).ok()).map(|at| at.unix_ms());
             let (Some(ms), Some(place), DocKind::Observation) = (ms, seen.place, glimpse.kind()) else { continue };
             let device = glimpse.creator().and_then(|chain| self.mem.feeds.get(chain as usize)).map(|feed| feed.device);
-            let dataset = glimpse.get("dataset").map(|name| hash(&name.display()));
+            let dataset = glimpse.get("dataset").map(|name| ChunkHash::of(name.display().as_bytes()).short());
             let row = Candidate { id: glimpse.id(), ms, place, device, dataset, both: seen.both.clone() };
             window.take(seen.category, row, &mut each);
         }
         Ok(Duplicates { pairs: out, count, complete: window.complete })
     }
-}
-
-impl Store {
     /// Pairs of observations that people said are both meant, each once, the one whose device has the lower id first.
     pub fn meant_pairs(&self) -> Result<Vec<(DocId, DocId)>, StoreError> {
-        let v = self.view()?;
-        let mut said = std::collections::BTreeSet::new();
-        for entry in v.by_time.iter()? {
-            let key = *entry?.0.value();
-            let number = u32::from_be_bytes([key[16], key[17], key[18], key[19]]);
-            let bytes = v.docs.get(number)?.ok_or(StoreError::Damaged("document"))?;
-            let glimpse = Glimpse::of(bytes.value())?;
-            let id = glimpse.id();
-            said.extend(glimpse.observation().both.iter().map(|other| (id.min(*other), id.max(*other))));
-        }
+        let mut said = BTreeSet::new();
+        self.each_observation(&Filter::default(), &mut |id, seen| {
+            said.extend(seen.both.iter().map(|other| (id.min(*other), id.max(*other))));
+            Ok(())
+        })?;
         let mut out = Vec::new();
         for (a, b) in said {
             let (Some(first), Some(second)) = (self.observation(&a)?, self.observation(&b)?) else { continue };
@@ -238,11 +231,6 @@ impl Store {
         }
         Ok(out)
     }
-}
-
-fn hash(text: &str) -> u64 {
-    let hash = blake3::hash(text.as_bytes());
-    u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("32 bytes"))
 }
 
 #[cfg(test)]
