@@ -121,7 +121,8 @@ async fn follow(node: &Arc<Node>, job: &Job, step: &Step, path: &Path, told: Tol
     match step {
         Step::Sync(targets) => {
             let folder = path.parent().map(|p| p.display().to_string());
-            let request = SyncRequest { targets: targets.clone(), folder, ..SyncRequest::default() };
+            // A service's limit for the day holds for its jobs, too.
+            let request = SyncRequest { targets: targets.clone(), folder, metered: true, ..SyncRequest::default() };
             ("sync", crate::network::sync(node, &request, &|_| {}).await)
         }
         Step::Export(export) => ("export", here(crate::Request::Export(export.request(path)))),
