@@ -10,7 +10,7 @@ use cairn_node::{
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const EARTHQUAKES: &[u8] = include_bytes!("../demo/earthquakes.geojson");
 
@@ -117,7 +117,7 @@ fn meet(ana: Node, bo: Node) -> Result<(Node, Node, Value), NodeError> {
     let (ana_home, bo_home) = (home_of(&ana)?, home_of(&bo)?);
     let runtime = tokio::runtime::Runtime::new().map_err(|e| NodeError::Store { message: e.to_string() })?;
     drop(bo);
-    let row = runtime.block_on(async {
+    let done = runtime.block_on(async {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (ready, address) = tokio::sync::oneshot::channel();
         let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
@@ -131,7 +131,7 @@ fn meet(ana: Node, bo: Node) -> Result<(Node, Node, Value), NodeError> {
             let target = address.await.map_err(|_| NodeError::Unreached { target: "Ana's laptop".into() })?;
             let home = bo_home.clone();
             let asked = tokio::task::spawn_blocking(move || {
-                let client = cairn_node::Client::new(home, None, std::time::Duration::from_secs(5));
+                let client = cairn_node::Client::new(home, None, Duration::from_secs(5));
                 client.ask(Request::Sync(SyncRequest { targets: vec![target], ..Default::default() }), &|_, _, _| {})
             });
             let done = asked.await.map_err(|e| NodeError::Store { message: e.to_string() })?;
@@ -141,7 +141,10 @@ fn meet(ana: Node, bo: Node) -> Result<(Node, Node, Value), NodeError> {
         let (served, dialled) = tokio::join!(serving, dialling);
         served?;
         dialled
-    })?;
+    });
+    // The link ends with it; until then it may hold the store.
+    drop(runtime);
+    let row = done?;
     Ok((Node::open(&ana_home, None)?, Node::open(&bo_home, None)?, row.data["targets"][0].clone()))
 }
 
@@ -194,7 +197,7 @@ fn by_relay(ana: Node, bo: Node, cy: Node, di: Home, data: &Path) -> Result<Rela
 fn visit(node: Node, place: &Path) -> Result<(Node, Value), NodeError> {
     let home = home_of(&node)?;
     drop(node);
-    let client = cairn_node::Client::new(home.clone(), None, std::time::Duration::from_secs(5));
+    let client = cairn_node::Client::new(home.clone(), None, Duration::from_secs(5));
     let sync = SyncRequest { targets: vec![place.display().to_string()], ..Default::default() };
     let reply = client.ask(Request::Sync(sync), &|_, _, _| {})?;
     Ok((Node::open(&home, None)?, reply.data["targets"][0].clone()))

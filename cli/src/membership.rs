@@ -2,7 +2,7 @@
 
 use crate::args::{Args, DeviceVerb, PolicyVerb, QuarantineVerb, Verb};
 use crate::render;
-use crate::run::until_told;
+use crate::run::{LAST_WORK, until_told};
 use crate::ui::Ui;
 use cairn_node::{Client, DeviceRequest, InviteRequest, Live, NodeError, PolicyRequest, Reply, Request, ServeOptions, invite_live};
 use std::io::Read;
@@ -49,7 +49,10 @@ fn wait_for_guest(client: &Client, options: ServeOptions, request: InviteRequest
         }
         Live::Heard(heard) => ui.heard(heard),
     };
-    let reply = runtime.block_on(async { invite_live(node, options, request, tell, until_told()?).await })?;
+    let reply = runtime.block_on(async { invite_live(node, options, request, tell, until_told()?).await });
+    // As a service: what does not answer is not waited for.
+    runtime.shutdown_timeout(LAST_WORK);
+    let reply = reply?;
     drawn.into_inner()?;
     Ok(reply)
 }

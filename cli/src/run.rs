@@ -141,7 +141,7 @@ pub fn until_told() -> Result<impl Future<Output = ()>, NodeError> {
 }
 
 /// What work under way may take at the end.
-const LAST_WORK: Duration = Duration::from_secs(5);
+pub(crate) const LAST_WORK: Duration = Duration::from_secs(5);
 
 fn stay_on(client: &Client, args: &ServeArgs, ui: &Ui) -> Result<Reply, NodeError> {
     let node = client.open()?;

@@ -298,8 +298,15 @@ impl Line {
     fn load(&self, number: u64, chain: u32, from: u64, most: usize) {
         let (backlog, store, answers) = (self.backlog.clone(), self.store.clone(), self.loads.clone());
         tokio::spawn(async move {
-            while backlog.bytes.load(Ordering::Relaxed) > BACKLOG {
-                backlog.less.notified().await;
+            let room = async {
+                while backlog.bytes.load(Ordering::Relaxed) > BACKLOG {
+                    backlog.less.notified().await;
+                }
+            };
+            tokio::select! {
+                () = room => {}
+                // The link is over, and its writer makes no more room.
+                () = answers.closed() => return,
             }
             let read = tokio::task::spawn_blocking(move || {
                 let store = locked(&store);

@@ -41,6 +41,9 @@ pub struct ServeOptions {
 }
 
 /// Serves until `stop` ends. `ready` is told the address with its real port, `tell` what people should hear of.
+///
+/// Links and requests under way end after it, on the same runtime, and hold the store until then: whoever opens the project again in the
+/// same process shuts the runtime down first.
 pub async fn serve(
     node: Node,
     options: ServeOptions,
