@@ -48,6 +48,7 @@ mod reading;
 mod relay;
 mod remotes;
 mod request;
+mod running;
 mod serve;
 mod settling;
 mod show;

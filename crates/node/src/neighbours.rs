@@ -8,6 +8,7 @@ use crate::heard::Heard;
 use crate::home::Node;
 use crate::network::{is_ours, resolve};
 use crate::remotes::{always_kept, jitter};
+use crate::running::Running;
 use crate::serve::note_link;
 use cairn_model::DeviceId;
 use cairn_quic::{Discovery, Endpoint, Found};
@@ -18,7 +19,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 
 /// The first pause before a device is dialled again; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -199,15 +199,6 @@ async fn link_with(
     Err(why)
 }
 
-/// Ends a task when it is dropped.
-struct Running(JoinHandle<()>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Keeps a link with each remote that is a device or an address and has no times of its own. Never ends.
 pub(crate) async fn watch_far(node: &Arc<Node>, endpoint: &Arc<Endpoint>) {
     let mut running: BTreeMap<String, (String, Running)> = BTreeMap::new();
@@ -217,7 +208,7 @@ pub(crate) async fn watch_far(node: &Arc<Node>, endpoint: &Arc<Endpoint>) {
             always_kept(node).await.into_iter().filter(|(_, target)| crate::carry::Carrier::of_remote(target).is_none()).collect();
         running.retain(|name, (target, _)| far.get(name) == Some(target));
         for (name, target) in far {
-            let begin = || Running(tokio::spawn(keep_far(node.clone(), endpoint.clone(), name.clone(), target.clone())));
+            let begin = || Running::start(keep_far(node.clone(), endpoint.clone(), name.clone(), target.clone()));
             running.entry(name.clone()).or_insert_with(|| (target.clone(), begin()));
         }
         if changed.changed().await.is_err() {

@@ -5,6 +5,7 @@ use super::visit::ring;
 use crate::carry::Carrier;
 use crate::home::Node;
 use crate::remotes::always_kept;
+use crate::running::Running;
 use crate::watch::visit_one;
 use cairn_relay::wire::Head;
 use cairn_relay::{News, RelayUrl};
@@ -14,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::task::JoinHandle;
 
 /// Visited at least this often, whatever is heard.
 const POLL: Duration = Duration::from_secs(60);
@@ -24,15 +24,6 @@ const QUIET: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// And the longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-/// Ends a task when it is dropped.
-struct Running(JoinHandle<()>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// Never ends.
 pub(crate) async fn watch_relays(node: &Arc<Node>) {
@@ -44,7 +35,7 @@ pub(crate) async fn watch_relays(node: &Arc<Node>) {
             remotes.into_iter().filter_map(|(name, target)| Some((name, RelayUrl::parse(&target).ok()?))).collect();
         running.retain(|name, (url, _)| relays.get(name) == Some(url));
         for (name, url) in relays {
-            let begin = || Running(tokio::spawn(keep_up(node.clone(), name.clone(), url.clone())));
+            let begin = || Running::start(keep_up(node.clone(), name.clone(), url.clone()));
             running.entry(name.clone()).or_insert_with(|| (url.clone(), begin()));
         }
         if changed.changed().await.is_err() {
@@ -64,7 +55,7 @@ async fn keep_up(node: Arc<Node>, name: String, url: RelayUrl) {
     let mut states = BTreeMap::new();
     let mut changes = node.changes();
     let heard = Arc::new(Notify::new());
-    let _news = Running(tokio::spawn(hear(node.clone(), url.clone(), heard.clone())));
+    let _news = Running::start(hear(node.clone(), url.clone(), heard.clone()));
     // A receipt alone waits for the next look: else every observation would bring one from every device, and each of those a visit of
     // all others.
     let mut receipt_later = false;
