@@ -119,6 +119,8 @@ impl Ui {
             Heard::Asks => "a device asks to enter: see `cairn devices`".into(),
             Heard::WrongCode => "somebody typed a wrong code: it is used up, show a new one".into(),
             Heard::Carried { target, state, message, remedy } => format!("{target}: {state} {message}\n  {remedy}").trim_end().to_owned(),
+            Heard::SetAside { changes: 0 } => "nothing is set aside any more".into(),
+            Heard::SetAside { changes } => format!("{changes} changes are set aside"),
             Heard::Job { name, state, message } => format!("job {name}: {state} {message}").trim_end().to_owned(),
             Heard::TurnedAway { name, reason, remedy, .. } => format!("met {name}: {reason}\n  {remedy}"),
         });

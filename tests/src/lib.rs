@@ -111,6 +111,12 @@ impl Service {
         self.child.id()
     }
 
+    /// SIGTERM, and until it has ended.
+    pub fn stop(mut self) {
+        let told = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill is there");
+        assert!(told.success() && self.child.wait().expect("it ends").success(), "a service that is told to stop ends in order");
+    }
+
     /// kill -9.
     pub fn kill(mut self) {
         self.child.kill().expect("it runs");

@@ -576,7 +576,12 @@ fn events_tell_what_happens_at_a_service() {
     let synced = seen.last().unwrap();
     assert_eq!((&synced["with"], &synced["new"]), (&json!("Bo"), &json!(1)), "{synced}");
     assert!(seen.iter().any(|e| e["event"] == "changed" && e["observations"] == 2), "{seen:?}");
-    drop(service);
+    let sync = synced["sync"].as_str().unwrap();
+    a.ok(&["undo", sync]);
+    assert_eq!(next(), json!({"event": "set-aside", "changes": 1}), "what is shown changed, what is held did not");
+    a.ok(&["redo", sync]);
+    assert_eq!(next(), json!({"event": "set-aside", "changes": 0}));
+    service.stop();
     assert_eq!(next()["event"], "ended");
     assert_eq!(listener.wait().unwrap().code(), Some(0));
 }

@@ -62,7 +62,7 @@ impl Client {
     /// Calls `each` with what happens at the running service, until it ends. The first event says who is there.
     ///
     /// # Errors
-    /// No service runs; it ended.
+    /// No service runs; it ended without saying so, as one that was killed does.
     pub fn events(&self, each: &mut dyn FnMut(&serde_json::Value)) -> Result<(), NodeError> {
         use std::io::{BufRead, Write};
         let folder = self.home.project(self.project.as_deref())?;
@@ -74,11 +74,11 @@ impl Client {
         for line in std::io::BufReader::new(stream).lines() {
             match serde_json::from_str(&line.map_err(|e| gone(&e))?).map_err(|e| gone(&e))? {
                 Line::Event(event) => each(&event),
-                Line::Done(Err(e)) => return Err(e),
-                Line::Done(Ok(_)) | Line::Progress { .. } => {}
+                Line::Done(done) => return done.map(drop),
+                Line::Progress { .. } => {}
             }
         }
-        Ok(())
+        Err(gone(&"it ended without a word"))
     }
 
     /// What can be answered while a request to enter waits. A sync asks again, and goes on once the project is here.

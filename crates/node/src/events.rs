@@ -3,6 +3,7 @@
 use crate::driver::Progress;
 use crate::heard::Heard;
 use crate::home::Node;
+use crate::request::Reply;
 use crate::socket::{Line, VOCABULARY, write_line};
 use cairn_model::hex;
 use serde_json::{Value, json};
@@ -34,13 +35,14 @@ fn changed(node: &Node, last: &mut Option<String>) -> Option<Value> {
     Some(told)
 }
 
-/// Ends when the listener goes, or the service.
+/// Ends when the listener goes, or the service, which says so.
 pub(crate) async fn stream(
     node: &Arc<Node>,
     mut read: impl AsyncReadExt + Unpin,
     mut write: impl AsyncWriteExt + Unpin,
 ) -> std::io::Result<()> {
     let (mut heard, mut changes) = (node.heard.subscribe(), node.changes());
+    let mut ending = node.ending.subscribe();
     let mut last = node.store().digest().ok().map(|d| hex(&d));
     write_line(&mut write, &Line::Event(ready(node))).await?;
     let mut nothing = [0];
@@ -56,6 +58,7 @@ pub(crate) async fn stream(
                 Ok(_) | Err(RecvError::Lagged(_)) => changed(node, &mut last),
                 Err(RecvError::Closed) => return Ok(()),
             },
+            () = ended(&mut ending) => return write_line(&mut write, &Line::Done(Ok(Reply::default()))).await,
             gone = read.read(&mut nothing) => match gone {
                 Ok(n) if n > 0 => None,
                 _ => return Ok(()),
@@ -65,6 +68,11 @@ pub(crate) async fn stream(
             write_line(&mut write, &Line::Event(event)).await?;
         }
     }
+}
+
+/// Until the service ends, or is gone.
+async fn ended(ending: &mut tokio::sync::watch::Receiver<bool>) {
+    ending.wait_for(|ends| *ends).await.ok();
 }
 
 /// How often progress is told at most.

@@ -56,6 +56,11 @@ pub enum Heard {
         /// What to do.
         remedy: String,
     },
+    /// What is shown here changed by an undo or a redo; what is held did not.
+    SetAside {
+        /// Changes that are set aside now.
+        changes: u64,
+    },
     /// A job was run by its schedule.
     Job {
         /// Its name.

@@ -46,6 +46,8 @@ pub struct Node {
     pub(crate) backing_up: Mutex<()>,
     /// Held during a visit to a relay.
     pub(crate) relaying: Mutex<BTreeMap<RelayUrl, Arc<Mutex<()>>>>,
+    /// `true` once a service ends; who is to be told before listens to it.
+    pub(crate) ending: tokio::sync::watch::Sender<bool>,
     /// How the internet is reached.
     pub(crate) network: Network,
     /// The device's own folder.
@@ -98,6 +100,7 @@ impl Node {
             carrying: Mutex::new(()),
             backing_up: Mutex::new(()),
             relaying: Mutex::default(),
+            ending: tokio::sync::watch::Sender::new(false),
             network: home.network().clone(),
             home_folder: home.path().to_owned(),
             linked: crate::neighbours::Linked::default(),
@@ -165,7 +168,10 @@ impl Node {
 
     /// The same; long work tells how far it is: (done, planned, rows).
     pub fn handle_telling(&self, request: Request, told: &dyn Fn(u64, u64, u64)) -> Result<Reply, NodeError> {
-        let before = self.store().digest()?;
+        let (before, aside) = {
+            let store = self.store();
+            (store.digest()?, store.set_aside_changes())
+        };
         let reply = match request {
             Request::Whoami => reading::whoami(self),
             Request::Devices(request) => devices::devices(self, &request),
@@ -211,6 +217,9 @@ impl Node {
         if store.digest()? != before {
             // Nobody listens when no link is open.
             self.changed.send(LOCAL).ok();
+        }
+        if store.set_aside_changes() != aside {
+            self.heard.send(Heard::SetAside { changes: store.set_aside_changes() }).ok();
         }
         Ok(reply)
     }

@@ -26,6 +26,9 @@ const LINKS: usize = 64;
 /// Bytes of one request over the local socket.
 const REQUEST_BYTES: u64 = 4 << 20;
 
+/// What telling listeners of the end may take.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
 /// What a guest that has used the code may take for its last step.
 const LAST_STEP: Duration = Duration::from_secs(10);
 
@@ -177,6 +180,9 @@ async fn serve_until(
         () = watch_jobs(node) => {}
         () = stop => {}
     }
+    node.ending.send_replace(true);
+    // One that does not take it in time hears that the stream broke off.
+    tokio::time::timeout(LAST_WORD, node.ending.closed()).await.ok();
     if let Some(budget) = node.rest_of_day()? {
         node.note_spent(&budget, true)?;
     }
