@@ -224,6 +224,9 @@ pub enum Verb {
     Redo {
         /// Number of the sync
         sync: String,
+        /// And what every later sync brought
+        #[arg(long)]
+        and_later: bool,
     },
     /// Take back an import, a batch or later versions, for everybody
     #[command(after_help = crate::args_care::REVERT_HELP)]

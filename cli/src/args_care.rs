@@ -213,7 +213,8 @@ To take something back for everybody: `cairn revert`.
 Examples:
   cairn undo              the syncs there were
   cairn undo 7            set aside what sync 7 brought
-  cairn undo 7 --and-later      and what came after it: each sync is a point to go back to";
+  cairn undo 7 --and-later      and what came after it: each sync is a point to go back to
+  cairn redo 7 --and-later      shows all of that again";
 
 pub const REVERT_HELP: &str =
     "A reversal is made of ordinary edits: it goes to everybody with the next sync, and the history keeps what was there.

@@ -15,7 +15,7 @@ pub fn request(verb: &Verb) -> Result<Request, NodeError> {
         Verb::Diff(DiffArgs { id, from, to }) => Request::Diff { id: id.clone(), from: from.clone(), to: to.clone() },
         Verb::Undo(UndoArgs { sync: Some(sync), and_later, .. }) => Request::Undo { sync: sync.clone(), later: *and_later },
         Verb::Undo(UndoArgs { sync: None, limit, .. }) => Request::Syncs { limit: *limit },
-        Verb::Redo { sync } => Request::Redo { sync: sync.clone() },
+        Verb::Redo { sync, and_later } => Request::Redo { sync: sync.clone(), later: *and_later },
         Verb::Revert(RevertArgs { what, all, dry_run }) => {
             Request::Revert(RevertRequest { what: what.clone(), all: *all, dry_run: *dry_run })
         }

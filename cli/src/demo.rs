@@ -219,7 +219,7 @@ fn undo_and_redo(bo: &Node) -> Result<String, NodeError> {
     let undo_ms = began.elapsed().as_millis();
     let same = digest(bo)? == before;
     let began = Instant::now();
-    let redone = bo.handle(Request::Redo { sync: sync.clone() })?.data;
+    let redone = bo.handle(Request::Redo { sync: sync.clone(), later: false })?.data;
     let redo_ms = began.elapsed().as_millis();
     let kept = if same { "what the device holds stayed the same" } else { "WHAT THE DEVICE HOLDS CHANGED: this is a bug" };
     Ok(format!(

@@ -83,17 +83,18 @@ fn undo(args: &UndoArgs, d: &Value) -> String {
 
 /// What an undo did.
 pub fn undone(d: &Value) -> String {
-    if d["changes"] == 0 {
-        return format!("nothing more of sync {} can be set aside; in all, {} changes are", text(&d["sync"]), d["set_aside"]);
-    }
     let kept = d["kept"].as_u64().filter(|n| *n > 0).map(|n| format!("; {n} changes stay, because later work here builds on them"));
+    let kept = kept.unwrap_or_default();
+    if d["changes"] == 0 {
+        return format!("nothing more of sync {} can be set aside{kept}; in all, {} changes are", text(&d["sync"]), d["set_aside"]);
+    }
+    let later = if rows(d, "also").is_empty() { "" } else { " --and-later" };
     format!(
-        "{} changes are set aside: {} observations hidden, {} as before, {} back{}\nothers see them as ever; `cairn redo {}` shows them again",
+        "{} changes are set aside: {} observations hidden, {} as before, {} back{kept}\nothers see them as ever; `cairn redo {}{later}` shows them again",
         d["changes"],
         d["hidden"],
         d["changed"],
         d["shown"],
-        kept.unwrap_or_default(),
         text(&d["sync"])
     )
 }

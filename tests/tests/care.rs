@@ -104,10 +104,29 @@ fn each_sync_is_a_point_to_go_back_to() {
     let done = b.ok(&["undo", &numbers[1], "--and-later"]);
     assert_eq!((&done["kept"], &done["also"], &done["sync"]), (&json!(0), &json!([numbers[2]]), &json!(numbers[1])), "{done}");
     assert_eq!(b.ok(&["list"])["count"], 2, "what was there before, and what Bo made himself");
-    for number in &numbers[1..] {
-        b.ok(&["redo", number]);
-    }
+    b.ok(&["redo", &numbers[1], "--and-later"]);
     assert_eq!(b.ok(&["list"])["count"], 4);
+}
+
+/// A sync that let this device in and brought no observation is listed, so it can be gone back to.
+#[test]
+fn a_sync_that_brought_nothing_is_a_point_to_go_back_to() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let shared = root.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let meet = |device: &Device| device.ok(&["sync", shared.to_str().unwrap()]);
+    meet(&a);
+    meet(&b);
+    a.ok(&["add", "--at", "1,1"]);
+    meet(&a);
+    meet(&b);
+    let listed = b.ok(&["undo"])["syncs"].clone();
+    assert_eq!((listed.as_array().unwrap().len(), &listed[1]["new"]), (2, &json!(0)), "{listed}");
+    let first = listed[1]["sync"].as_str().unwrap();
+    assert_eq!(b.ok(&["undo", first])["changes"], 0);
+    assert_eq!(b.ok(&["undo", first, "--and-later"])["hidden"], 1);
+    assert_eq!(b.ok(&["redo", first, "--and-later"])["shown"], 1);
 }
 
 /// A disk with room for one backup and not for the next; root only.

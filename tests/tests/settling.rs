@@ -266,3 +266,43 @@ fn the_matrix_says_whose_work_each_device_lacks() {
     let shown = String::from_utf8(a.command(&["peers"]).output().unwrap().stdout).unwrap();
     assert!(shown.contains("of Ana") && shown.contains("lacks 1") && shown.contains("of Bo"), "{shown}");
 }
+
+/// `edit ID note=...` makes a field of that name, beside the note that every observation has: settling one wrote into the other.
+#[test]
+fn a_field_that_is_called_as_the_note_is_settled_as_the_field() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let it = id(&a.ok(&["add", "--at", "1,1", "--time", "2026-01-01", "--note", "base"]));
+    sync(&b, &a);
+    let slip = a.json(&["edit", &it, "note=of Ana", "at=10"]).1;
+    assert!(slip["warnings"][0].as_str().unwrap().contains("`--note`"), "{slip}");
+    b.ok(&["edit", &it, "field:note=of Bo", "at=20"]);
+    sync(&b, &a);
+    let keys = |device: &Device| -> Vec<String> {
+        let told = device.ok(&["conflicts"]);
+        told["conflicts"].as_array().unwrap().iter().map(|c| c["key"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(keys(&a), ["field:at", "field:note"]);
+    assert_eq!(a.json(&["conflicts", "resolve", &it, "note", "of Bo"]).0, 1, "the note itself is not in question");
+    a.ok(&["conflicts", "resolve", &it, "field:note", "of Bo"]);
+    let settled = a.ok(&["conflicts", "resolve", &it, "field:at", "20"])["observation"].clone();
+    assert_eq!((&settled["note"], &settled["time"]), (&json!("base"), &json!("2026-01-01T00:00:00Z")));
+    assert_eq!((&settled["fields"]["note"], &settled["fields"]["at"]), (&json!("of Bo"), &json!("20")));
+    assert!(keys(&a).is_empty());
+    let changes = a.ok(&["edit", &it, "--unset", "field:note", "--note", "anew", "--uncertainty", "9"])["observation"].clone();
+    assert_eq!((&changes["note"], &changes["fields"]["note"], &changes["uncertainty"]), (&json!("anew"), &Value::Null, &json!(9.0)));
+    let differences = a.ok(&["diff", &it, settled["version"].as_str().unwrap()]);
+    let named: Vec<&str> = differences["changes"].as_array().unwrap().iter().map(|c| c["key"].as_str().unwrap()).collect();
+    assert_eq!(named, ["field:note", "note", "where"], "{differences}");
+}
+
+#[test]
+fn an_edit_of_what_is_deleted_says_so() {
+    let root = folder();
+    let (a, _) = pair(root.path());
+    let it = id(&a.ok(&["add", "--at", "1,1"]));
+    a.ok(&["rm", &it]);
+    let told = a.json(&["edit", &it, "k=1"]).1;
+    assert!(told["warnings"][0].as_str().unwrap().contains("restore"), "{told}");
+    assert_eq!(a.json(&["add", "--uncertainty", "5"]).0, 1, "of no position");
+}

@@ -14,8 +14,14 @@ pub struct Instant(OffsetDateTime);
 pub struct TimeError(pub String);
 
 impl Instant {
-    /// RFC 3339, the same without offset (taken as UTC), with a blank for the `T`, without seconds, or a date alone.
+    /// RFC 3339, the same without offset (taken as UTC), with a blank for the `T`, without seconds, or a date alone; of the years 0 to
+    /// 9999, which are those that can be printed.
     pub fn parse(text: &str) -> Result<Self, TimeError> {
+        let parsed = Self::parse_any(text)?;
+        (0..=9999).contains(&parsed.0.year()).then_some(parsed).ok_or_else(|| TimeError(text.trim().to_owned()))
+    }
+
+    fn parse_any(text: &str) -> Result<Self, TimeError> {
         let text = text.trim();
         let refused = || TimeError(text.to_owned());
         if let Ok(t) = OffsetDateTime::parse(&text.replacen(' ', "T", 1), &Rfc3339) {
@@ -66,6 +72,7 @@ mod tests {
         assert_eq!(show("2025-06-30 14:05:01.5").unwrap(), "2025-06-30T14:05:01.5Z");
         assert_eq!(show("2025-02-30"), Err(TimeError("2025-02-30".into())));
         assert!(show("yesterday").is_err());
+        assert!(show("-0500-01-01").is_err(), "such a year could not be printed again");
     }
 
     #[test]

@@ -78,15 +78,29 @@ impl DocKey {
         matches!(raw, "dataset" | "made-with")
     }
 
-    /// How people name it on the command line and in `conflicts`: the field's own id where it is one.
+    /// How people name it on the command line and in `conflicts`: the field's own id where it is one, with `field:` before it where
+    /// that is the name of something every observation has.
     pub fn label(&self) -> String {
         match self {
+            DocKey::Field(f) if is_taken(f) => format!("{FIELD}{f}"),
             DocKey::Field(f) => f.clone(),
             DocKey::Choice(f, o) => format!("{f}={o}"),
             DocKey::Both(id) => format!("both meant with {id}"),
             other => other.encode(),
         }
     }
+}
+
+/// Before the name of a field that would be taken for something else.
+const FIELD: &str = "field:";
+
+fn is_taken(field: &str) -> bool {
+    field.starts_with(FIELD) || field.is_empty() || !matches!(KeyRef::of(field), KeyRef::Other)
+}
+
+/// The id of a field as people type it: `field:note` is the field `note`.
+pub fn typed_field(name: &str) -> &str {
+    name.strip_prefix(FIELD).unwrap_or(name)
 }
 
 /// A key where it lies, for looking at many documents.
@@ -181,6 +195,15 @@ fn unescaped(text: &str) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_keys_have_one_name() {
+        let fields = ["note", "at", "f.x", "field:note", "deleted", "species", "time"].map(|f| DocKey::Field(f.into()));
+        let own = [DocKey::Note, DocKey::At, DocKey::Deleted, DocKey::Where, DocKey::Category, DocKey::Purged];
+        let names: std::collections::BTreeSet<String> = fields.iter().chain(&own).map(DocKey::label).collect();
+        assert_eq!(names.len(), fields.len() + own.len(), "{names:?}");
+        assert!(names.contains("species") && names.contains("time") && names.contains("field:note"));
+    }
 
     #[test]
     fn keys_survive_odd_ids() {

@@ -30,7 +30,7 @@ pub use default_configuration::default_configuration;
 pub use edit::{Edit, EditError, check_sizes};
 pub use ids::{ChunkHash, DeviceId, DocId, DocKind, FeedId, IdError, ProjectId, UnitId, hex, import_identity, unhex};
 pub use instant::{Instant, TimeError};
-pub use key::{DocKey, UNCATEGORISED, escape, unescape};
+pub use key::{DocKey, UNCATEGORISED, escape, typed_field, unescape};
 pub use observation::{FieldValue, Observation};
 pub use observation_ref::{FieldRef, ObservationRef};
 pub use place::{Place, PlaceError};

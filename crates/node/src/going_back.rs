@@ -14,13 +14,17 @@ fn sync_number(text: &str) -> Result<u32, NodeError> {
     text.parse().map_err(|_| NodeError::NotFound { what: format!("sync `{text}` (`cairn undo` lists them)") })
 }
 
-fn aside(node: &Node, sync: &str, act: fn(&mut Store, u32) -> Result<Aside, StoreError>) -> Answered {
+type Act = fn(&mut Store, u32) -> Result<Aside, StoreError>;
+
+fn aside(node: &Node, sync: &str, act: Act) -> Answered {
     let number = sync_number(sync)?;
     let mut store = node.store();
-    let done = act(&mut store, number).map_err(|e| match e {
-        StoreError::NoSync(_) => NodeError::NotFound { what: format!("sync `{sync}` that brought something (`cairn undo` lists them)") },
-        other => other.into(),
-    })?;
+    let done = match act(&mut store, number) {
+        // It is listed, and brought no observations.
+        Err(StoreError::NoSync(_)) if store.has_sync(number)? => Aside::default(),
+        Err(StoreError::NoSync(_)) => return Err(NodeError::NotFound { what: format!("sync `{sync}` (`cairn undo` lists them)") }),
+        done => done?,
+    };
     Ok(Reply::new(json!({
         "sync": sync, "changes": done.changes, "kept": done.kept, "hidden": done.hidden, "shown": done.shown, "changed": done.changed,
         "set_aside": store.set_aside_changes(), "observations": store.count()?,
@@ -29,18 +33,27 @@ fn aside(node: &Node, sync: &str, act: fn(&mut Store, u32) -> Result<Aside, Stor
 
 /// `undo SYNC`, and with `later` all syncs after it: the latest first, because what a later one builds on would stay.
 pub(crate) fn undo(node: &Node, sync: &str, later: bool) -> Answered {
-    if !later {
-        return aside(node, sync, Store::undo_sync);
-    }
+    several(node, sync, later, Store::undo_sync, |syncs| syncs.reverse())
+}
+
+/// `redo SYNC`, and with `later` all syncs after it.
+pub(crate) fn redo(node: &Node, sync: &str, later: bool) -> Answered {
+    several(node, sync, later, Store::redo_sync, |_| {})
+}
+
+fn several(node: &Node, sync: &str, later: bool, act: Act, order: fn(&mut Vec<u32>)) -> Answered {
     let first = sync_number(sync)?;
-    let all: Vec<u32> = node.store().syncs(0)?.iter().filter(|s| s.batches > 0).map(|s| s.number).filter(|n| *n >= first).collect();
-    if !all.contains(&first) {
-        // Refused as it is alone, before anything is set aside.
-        return aside(node, sync, Store::undo_sync);
+    // A number that is none is refused before anything is set aside.
+    if !later || !node.store().has_sync(first)? {
+        return aside(node, sync, act);
     }
+    let all = node.store().syncs(0)?;
+    let mut all: Vec<u32> = all.iter().filter(|s| s.batches > 0 && s.number > first).map(|s| s.number).chain([first]).collect();
+    all.sort_unstable();
+    order(&mut all);
     let (mut counts, mut last) = ([0; 5], Reply::default());
     for number in &all {
-        last = aside(node, &number.to_string(), Store::undo_sync)?;
+        last = aside(node, &number.to_string(), act)?;
         for (count, key) in counts.iter_mut().zip(COUNTS) {
             *count += last.data[key].as_u64().unwrap_or(0);
         }
@@ -48,17 +61,13 @@ pub(crate) fn undo(node: &Node, sync: &str, later: bool) -> Answered {
     for (count, key) in counts.iter().zip(COUNTS) {
         last.data[key] = json!(count);
     }
+    last.data["sync"] = json!(sync);
     last.data["also"] = json!(all.iter().filter(|n| **n != first).map(ToString::to_string).collect::<Vec<_>>());
     Ok(last)
 }
 
 /// What an undo counts.
 const COUNTS: [&str; 5] = ["changes", "kept", "hidden", "shown", "changed"];
-
-/// `redo SYNC`
-pub(crate) fn redo(node: &Node, sync: &str) -> Answered {
-    aside(node, sync, Store::redo_sync)
-}
 
 /// `ID@VERSION`, `FEED:NUMBER` (a batch), or the id of an act as `import` and `log` give it.
 fn what(store: &Store, text: &str) -> Result<RevertWhat, NodeError> {

@@ -184,7 +184,7 @@ impl Node {
             Request::Verify => history::verify(self, told),
             Request::Syncs { limit } => history::syncs(self, limit),
             Request::Undo { sync, later } => going_back::undo(self, &sync, later),
-            Request::Redo { sync } => going_back::redo(self, &sync),
+            Request::Redo { sync, later } => going_back::redo(self, &sync, later),
             Request::Revert(revert) => going_back::revert(self, &revert),
             Request::RestoreFrom { sync } => going_back::restore_from(self, &sync),
             Request::Conflicts(request) => settling::conflicts(self, &request),

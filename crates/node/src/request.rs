@@ -78,6 +78,9 @@ pub enum Request {
     Redo {
         /// Its number.
         sync: String,
+        /// And what every later one brought.
+        #[serde(default)]
+        later: bool,
     },
     /// Take back for everybody.
     Revert(RevertRequest),

@@ -155,13 +155,12 @@ pub(crate) fn resolve(node: &Node, id: &str, key: &str, value: &str) -> Answered
     let mut store = node.store();
     let id = resolve_id(&store, id)?;
     let view = store.observation(&id)?.ok_or_else(|| NodeError::NotFound { what: format!("observation {id}") })?;
-    let entry = view.conflicts.iter().find(|c| c.key == key);
+    let called = |name: &str| view.conflicts.iter().find(|c| c.key == name);
+    // What `--time` sets.
+    let entry = called(key).or_else(|| called("at").filter(|_| key == "time"));
     let entry = entry.ok_or_else(|| NodeError::NotFound { what: format!("open conflict on `{key}` of {id}") })?;
     let offered: Vec<Value> = entry.values.iter().filter_map(|v| v.value.clone()).collect();
-    let doc_key = match key {
-        "category" | "at" | "where" | "note" | "deleted" => DocKey::decode(key),
-        other => DocKey::Field(other.to_owned()),
-    };
+    let doc_key = entry.doc_key.clone();
     let typed = match doc_key {
         DocKey::Deleted => match value {
             "true" => Some(Value::Bool(true)),

@@ -4,7 +4,7 @@ use crate::home::now_ms;
 use crate::reading::resolve_id;
 use crate::request::{AddRequest, EditRequest, Reply};
 use crate::{Node, NodeError, show};
-use cairn_model::{Configuration, DocId, DocKey, Edit, Instant, Observation, Place, Value};
+use cairn_model::{Configuration, DocId, DocKey, Edit, Instant, Observation, Place, Value, typed_field};
 use cairn_store::Store;
 use serde_json::json;
 
@@ -20,9 +20,12 @@ fn edit_of(set: &AddRequest, configuration: Option<&Configuration>, before: &Obs
     if let Some(category) = &set.category {
         edit.category(category, configuration).map_err(bad)?;
     }
-    if let Some(at) = &set.at {
-        let place = Place::parse_typed(at).map_err(bad)?;
-        edit.place(set.uncertainty.map_or(Ok(place), |u| place.with_uncertainty(u)).map_err(bad)?);
+    let typed = set.at.as_ref().map(|at| Place::parse_typed(at).map_err(bad)).transpose()?;
+    if let Some(metres) = set.uncertainty {
+        let place = typed.or(before.place).ok_or_else(|| NodeError::input("--uncertainty is of a position: give it with --at LAT,LON"))?;
+        edit.place(place.with_uncertainty(metres).map_err(bad)?);
+    } else if let Some(place) = typed {
+        edit.place(place);
     }
     if let Some(time) = &set.time {
         edit.at(Instant::parse(time).map_err(bad)?);
@@ -31,9 +34,19 @@ fn edit_of(set: &AddRequest, configuration: Option<&Configuration>, before: &Obs
         edit.note(note);
     }
     for (field, text) in &set.fields {
+        let field = typed_field(field);
         edit.field(field, text, configuration, before.chosen(field)).map_err(bad)?;
     }
     Ok(edit)
+}
+
+/// A field that is called as what every observation has is easily typed for that.
+fn mistakable(set: &AddRequest) -> impl Iterator<Item = String> + '_ {
+    const OWN: [(&str, &str); 5] = [("note", "--note"), ("time", "--time"), ("at", "--at"), ("where", "--at"), ("category", "--category")];
+    let named = |field: &str| OWN.iter().find(|(name, _)| *name == field);
+    set.fields.iter().filter_map(move |(field, _)| named(field)).map(|(name, option)| {
+        format!("`{name}` was written to a field of that name (`field:{name}` says that it is meant); the observation's own is `{option}`")
+    })
 }
 
 fn purged(id: &DocId) -> NodeError {
@@ -63,6 +76,7 @@ pub(crate) fn add(node: &Node, add: &AddRequest) -> Answered {
     let id = store.new_id();
     store.edit_observations(vec![(id, edit)], now_ms())?;
     let mut reply = shown(&store, &id)?;
+    reply.warnings.extend(mistakable(add));
     if configuration.is_none() {
         reply.warnings.push("the configuration has not arrived yet: category and fields were not checked".into());
     }
@@ -83,14 +97,19 @@ pub(crate) fn edit(node: &Node, request: &EditRequest) -> Answered {
             "note" => edit.note(""),
             "at" => edit.set(&DocKey::Where, None),
             "time" => edit.set(&DocKey::At, None),
-            _ => edit.unset(field, before.chosen(field)),
+            _ => edit.unset(typed_field(field), before.chosen(typed_field(field))),
         };
     }
     if edit.is_empty() {
-        return Err(NodeError::input("nothing to change: give KEY=VALUE, --unset, --at, --time, --category or --note"));
+        return Err(NodeError::input("nothing to change: give KEY=VALUE, --unset, --at, --uncertainty, --time, --category or --note"));
     }
     store.edit_observations(vec![(id, edit)], now_ms())?;
-    shown(&store, &id)
+    let mut reply = shown(&store, &id)?;
+    reply.warnings.extend(mistakable(&request.set));
+    if before.deleted {
+        reply.warnings.push(format!("it is deleted and stays so: `cairn restore {id}` shows it again"));
+    }
+    Ok(reply)
 }
 
 pub(crate) fn remove(node: &Node, ids: &[String], deleted: bool) -> Answered {

@@ -371,6 +371,8 @@ pub struct ConflictEntry {
     pub id: DocId,
     /// The key as people name it.
     pub key: String,
+    /// And as it is.
+    pub doc_key: DocKey,
     /// Shown value first.
     pub values: Vec<ConflictValue>,
 }
@@ -427,7 +429,8 @@ impl Store {
                 device: author(op).map(|(_, device)| *device),
                 time_ms: author(op).map_or(0, |(c, _)| c.time_ms),
             });
-            out.push(ConflictEntry { id: row.id, key: DocKey::decode(key).label(), values: values.collect() });
+            let doc_key = DocKey::decode(key);
+            out.push(ConflictEntry { id: row.id, key: doc_key.label(), doc_key, values: values.collect() });
         }
         if seen.deleted {
             out.extend(unseen_edits(row, &changes));
@@ -483,5 +486,5 @@ fn unseen_edits(row: &DocRow, changes: &[(Change, DeviceId)]) -> Option<Conflict
         edits.iter().map(|(c, device)| (c.hash, ConflictValue { value: None, device: Some(*device), time_ms: c.time_ms })).collect();
     unseen.sort_by_key(|(hash, _)| *hash);
     values.extend(unseen.into_iter().map(|(_, v)| v));
-    Some(ConflictEntry { id: row.id, key, values })
+    Some(ConflictEntry { id: row.id, key, doc_key: DocKey::Deleted, values })
 }
