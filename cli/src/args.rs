@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, global = true, default_value_t = 10, value_name = "S")]
     pub wait: u64,
     /// How to show progress: auto, json or none
-    #[arg(long, global = true, default_value = "auto", value_name = "HOW")]
+    #[arg(long, global = true, default_value = "auto", value_name = "HOW", value_parser = ["auto", "json", "none"], hide_possible_values = true)]
     pub progress: String,
     /// File with the passphrase of this device's key (its first line)
     #[arg(long, global = true, env = "CAIRN_PASSPHRASE_FILE", value_name = "FILE", hide_env_values = true)]
@@ -55,7 +55,7 @@ const EXAMPLES: &str = "Examples:
   cairn sync /media/stick/trip.cairn                      or a bundle file, or a shared folder
 
 Exit codes: 0 done, 1 error, 2 usage, 3 partly done, 4 nobody reached, 5 not a member or no right, 6 mismatch,
-7 findings, 8 no space, 9 nothing to do, 10 no such store or project, 11 store in use,
+7 findings, 8 no space or no bytes left (it goes on next time), 9 nothing to do, 10 no such store or project, 11 store in use,
 12 wrong passphrase, 25 stopped by --max-delete";
 
 const INVITE_HELP: &str =

@@ -1,23 +1,25 @@
 //! Jobs: requests from arguments, questions to people, text for other schedulers.
 
-use crate::args::JobVerb;
+use crate::args::{Args, JobVerb};
 use crate::args_job::NewJob;
 use crate::render_job;
 use crate::rows::read_options;
-use crate::run::absolute;
+use crate::run::{absolute, client, home};
+use crate::service::{quoted, words};
 use crate::ui::Ui;
-use cairn_node::{Client, ExportStep, Job, JobRequest, NodeError, ReadOptions, Reply, Request, Schedule, Step};
+use cairn_node::{ExportStep, Job, JobRequest, NodeError, ReadOptions, Reply, Request, Schedule, Step};
 use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 
-pub fn job(client: &Client, what: &JobVerb, ui: &Ui) -> Result<Reply, NodeError> {
+pub fn job(args: &Args, what: &JobVerb, ui: &Ui) -> Result<Reply, NodeError> {
+    let client = client(args)?;
     let ask = |request| client.ask(Request::Job(request), &|done, planned, rows| ui.progress(done, planned, rows));
     match what {
         JobVerb::Run { file, dry_run } => ask(JobRequest::Run { file: absolute(file)?, dry_run: *dry_run }),
         JobVerb::Check { file } => ask(JobRequest::Check { file: absolute(file)? }),
         JobVerb::New(new) => write_new(new, &ask, ui),
-        JobVerb::Install { file, systemd: true, .. } => timer(file),
-        JobVerb::Install { file, cron: true, .. } => cron(file),
+        JobVerb::Install { file, systemd: true, .. } => timer(args, file),
+        JobVerb::Install { file, cron: true, .. } => cron(args, file),
         JobVerb::Install { file, .. } => ask(JobRequest::Install { file: absolute(file)? }),
         JobVerb::Remove { name } => ask(JobRequest::Remove { name: name.clone() }),
         JobVerb::List => ask(JobRequest::List),
@@ -97,19 +99,35 @@ fn preview(input: &str, read: &ReadOptions, ask: Ask<'_>, ui: &Ui) {
     }
 }
 
-fn scheduled(file: &Path) -> Result<(Job, Schedule, String), NodeError> {
+fn scheduled(file: &Path) -> Result<(Job, Schedule), NodeError> {
     let job = Job::read(file)?;
     let missing = || NodeError::Refused {
         message: format!("{}: it has no schedule", file.display()),
         remedy: "add one, as `schedule = \"daily 02:30\"`".into(),
     };
     let schedule = Schedule::parse(job.schedule.as_deref().ok_or_else(missing)?).map_err(|message| NodeError::Input { message })?;
-    let program = std::env::current_exe().map_or_else(|_| "cairn".to_owned(), |p| p.display().to_string());
-    Ok((job, schedule, program))
+    Ok((job, schedule))
 }
 
-fn timer(file: &Path) -> Result<Reply, NodeError> {
-    let (job, schedule, program) = scheduled(file)?;
+/// The words that run a job of this project.
+fn command(args: &Args, file: &Path) -> Result<Vec<String>, NodeError> {
+    let home = home(args)?;
+    let folder = home.project(args.project.as_deref())?;
+    let project = folder.file_name().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut all = words(args, home.path(), &project)?;
+    all.extend(["--quiet".into(), "job".into(), "run".into(), absolute(file)?]);
+    Ok(all)
+}
+
+/// As cron's shell reads a word; cron itself takes `%` for the end of the line.
+fn for_cron(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:+@,".contains(c);
+    let word = if word.chars().all(plain) && !word.is_empty() { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) };
+    word.replace('%', "\\%")
+}
+
+fn timer(args: &Args, file: &Path) -> Result<Reply, NodeError> {
+    let (job, schedule) = scheduled(file)?;
     let when = match (&schedule, schedule.on_calendar()) {
         (_, Some(calendar)) => format!("OnCalendar={calendar}\nPersistent=true"),
         (Schedule::Every(span), None) => format!("OnBootSec=1min\nOnUnitActiveSec={}s", span.as_secs()),
@@ -118,10 +136,11 @@ fn timer(file: &Path) -> Result<Reply, NodeError> {
             return Err(NodeError::Refused { message, remedy: "take the 28th or the 31st, or use `cairn serve`".into() });
         }
     };
-    let name = format!("cairn-{}", job.name);
-    let service =
-        format!("[Unit]\nDescription=Cairn job {}\n\n[Service]\nType=oneshot\nExecStart={program} job run {}\n", job.name, absolute(file)?);
-    let timer = format!("[Unit]\nDescription=When Cairn job {} runs\n\n[Timer]\n{when}\n\n[Install]\nWantedBy=timers.target\n", job.name);
+    let name = job.name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect::<String>();
+    let (name, called) = (format!("cairn-{name}"), job.name.replace(['\n', '%'], " "));
+    let command = command(args, file)?.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" ");
+    let service = format!("[Unit]\nDescription=Cairn job {called}\n\n[Service]\nType=oneshot\nExecStart={command}\n");
+    let timer = format!("[Unit]\nDescription=When Cairn job {called} runs\n\n[Timer]\n{when}\n\n[Install]\nWantedBy=timers.target\n");
     let data = serde_json::json!({
         "files": [
             {"path": format!("~/.config/systemd/user/{name}.service"), "text": service},
@@ -132,12 +151,12 @@ fn timer(file: &Path) -> Result<Reply, NodeError> {
     Ok(Reply { data, ..Reply::default() })
 }
 
-fn cron(file: &Path) -> Result<Reply, NodeError> {
-    let (_, schedule, program) = scheduled(file)?;
+fn cron(args: &Args, file: &Path) -> Result<Reply, NodeError> {
+    let (_, schedule) = scheduled(file)?;
     let when = schedule.cron().ok_or_else(|| NodeError::Refused {
         message: "cron cannot say that schedule".into(),
         remedy: "use `--systemd`, or `cairn job install` with `cairn serve`".into(),
     })?;
-    let line = format!("{when} {program} --quiet job run {}", absolute(file)?);
+    let line = format!("{when} {}", command(args, file)?.iter().map(|w| for_cron(w)).collect::<Vec<_>>().join(" "));
     Ok(Reply { data: serde_json::json!({"cron": line}), ..Reply::default() })
 }

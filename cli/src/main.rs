@@ -51,12 +51,13 @@ fn main() -> ExitCode {
         }
     };
     let ui = ui::Ui::new(&args);
-    ExitCode::from(match run::run(&args, &ui) {
+    let code = match run::run(&args, &ui) {
         Ok(reply) => {
             let code = ui.reply(&args, &reply);
             second_thoughts::offer(&args, &ui, &reply);
             code
         }
         Err(e) => ui.failure(&e),
-    })
+    };
+    ExitCode::from(ui.ended(code))
 }

@@ -2,7 +2,7 @@
 
 use crate::args::{DeviceVerb, Verb};
 use cairn_node::Reply;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(crate) fn text(v: &Value) -> String {
     match v {
@@ -259,7 +259,9 @@ pub fn reply(verb: &Verb, reply: &Reply) -> String {
         Verb::Peers { .. } => crate::render_settling::peers(d) + &not_allowed(d),
         Verb::Check { .. } => crate::render_care::check(d),
         Verb::Serve(args) if args.install => crate::service::installed(d),
-        Verb::Serve(_) | Verb::Events => "stopped".into(),
+        Verb::Serve(_) => "stopped".into(),
+        // Lines for programs, to the last.
+        Verb::Events => json!({"ok": true, "code": 0, "data": d, "warnings": []}).to_string(),
         Verb::Demo => d["table"].as_str().unwrap_or_default().to_owned(),
     }
 }

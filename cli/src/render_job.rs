@@ -48,13 +48,18 @@ fn ran(d: &Value) -> String {
     lines.join("\n")
 }
 
+/// A text of this program's own, with its lines.
+fn lines(v: &Value) -> String {
+    v.as_str().into_iter().flat_map(str::lines).map(|line| text(&line.into()) + "\n").collect()
+}
+
 /// A reply to any of `job`.
 pub fn job(d: &Value) -> String {
     if let Some(line) = d["cron"].as_str() {
         return line.to_owned();
     }
     if d.get("files").is_some() {
-        let files = rows(d, "files").iter().map(|f| format!("# {}\n{}", text(&f["path"]), text(&f["text"]))).collect::<Vec<_>>();
+        let files = rows(d, "files").iter().map(|f| format!("# {}\n{}", text(&f["path"]), lines(&f["text"]))).collect::<Vec<_>>();
         return format!("{}\n# then: {}", files.join("\n"), text(&d["then"]));
     }
     if d.get("jobs").is_some() {

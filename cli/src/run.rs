@@ -105,7 +105,7 @@ fn carry_out(args: &Args, ui: &Ui) -> Result<Reply, NodeError> {
             client(args)?.events(&mut |event| ui.event(event))?;
             Ok(Reply { data: serde_json::json!({"event": "ended"}), ..Reply::default() })
         }
-        Verb::Job { what } => job::job(&client(args)?, what, ui),
+        Verb::Job { what } => job::job(args, what, ui),
         Verb::Serve(serve) if serve.install => service::install(args, serve),
         Verb::Serve(serve) => stay_on(&client(args)?, serve, ui),
         _ => client(args)?.ask(request(args)?, &|done, planned, bytes| ui.progress(done, planned, bytes)),

@@ -7,7 +7,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// As systemd reads a word of a command: its own signs and quotes mean themselves.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:+@,".contains(c);
     if word.chars().all(plain) && !word.is_empty() {
         return word.to_owned();
@@ -23,12 +23,18 @@ fn units() -> Result<PathBuf, NodeError> {
     Ok(config.ok_or_else(missing)?.join("systemd/user"))
 }
 
-fn command(args: &Args, serve: &ServeArgs, home: &Path, project: &str) -> Result<String, NodeError> {
+/// How another program calls this one for this project: nothing is left to where it is started, or as whom.
+pub fn words(args: &Args, home: &Path, project: &str) -> Result<Vec<String>, NodeError> {
     let program = std::env::current_exe().map_err(|e| NodeError::File { path: "cairn".into(), message: e.to_string() })?;
     let mut words = vec![absolute(&program)?, "--home".into(), absolute(home)?, "--project".into(), project.to_owned()];
     if let Some(file) = &args.passphrase_file {
         words.extend(["--passphrase-file".into(), absolute(file)?]);
     }
+    Ok(words)
+}
+
+fn command(args: &Args, serve: &ServeArgs, home: &Path, project: &str) -> Result<String, NodeError> {
+    let mut words = words(args, home, project)?;
     words.extend(["serve".into(), "--listen".into(), serve.listen.to_string()]);
     if serve.no_discovery {
         words.push("--no-discovery".into());

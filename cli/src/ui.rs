@@ -6,6 +6,7 @@ use cairn_node::{Heard, NodeError, Reply};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 
 /// How this run talks.
 pub struct Ui {
@@ -15,11 +16,13 @@ pub struct Ui {
     quiet: bool,
     progress_json: bool,
     bar: ProgressBar,
+    /// Why standard output does not have all that was said.
+    unwritten: Mutex<Option<String>>,
 }
 
 /// A usage error for a program that asked for JSON.
 pub fn usage(message: &str, code: u8) {
-    let error = json!({"kind": "usage", "message": message.trim(), "hint": "see `cairn --help`"});
+    let error = json!({"kind": "usage", "message": message.trim().trim_start_matches("error: "), "hint": "see `cairn --help`"});
     println!("{}", json!({"ok": false, "code": code, "error": error, "warnings": []}));
 }
 
@@ -37,7 +40,7 @@ impl Ui {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Self { rows, json: args.json, quiet: args.quiet, progress_json: args.progress == "json", bar }
+        Self { rows, json: args.json, quiet: args.quiet, progress_json: args.progress == "json", bar, unwritten: Mutex::default() }
     }
 
     /// Planned first, then counted.
@@ -61,7 +64,18 @@ impl Ui {
     fn data(&self, text: &str) {
         let mut out = std::io::stdout().lock();
         // A reader that went away (a pager, `head`) wanted no more.
-        writeln!(out, "{text}").and_then(|()| out.flush()).ok();
+        if let Err(e) = writeln!(out, "{text}").and_then(|()| out.flush())
+            && e.kind() != std::io::ErrorKind::BrokenPipe
+        {
+            *self.unwritten.lock().unwrap_or_else(PoisonError::into_inner) = Some(e.to_string());
+        }
+    }
+
+    /// The exit code, once everything was said: what could not be written is no success.
+    pub fn ended(&self, code: u8) -> u8 {
+        let Some(why) = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).take() else { return code };
+        eprintln!("error: the answer could not be written: {why}");
+        if matches!(code, 0 | 9) { 1 } else { code }
     }
 
     /// The first line of a service.
@@ -102,7 +116,7 @@ impl Ui {
     /// What people at a serving device should hear of; with `--json` a line of data.
     pub fn heard(&self, heard: &Heard) {
         // `events` tells it.
-        if matches!(heard, Heard::Progress { .. }) {
+        if matches!(heard, Heard::Progress { .. } | Heard::Confirmed) {
             return;
         }
         if self.json {
@@ -115,7 +129,7 @@ impl Ui {
             Heard::Synced { with, sync, new, changed, deleted } => {
                 format!("sync {sync} with {with} brought {new} new, {changed} changed, {deleted} deleted")
             }
-            Heard::Progress { .. } => String::new(),
+            Heard::Progress { .. } | Heard::Confirmed => String::new(),
             Heard::Asks => "a device asks to enter: see `cairn devices`".into(),
             Heard::WrongCode => "somebody typed a wrong code: it is used up, show a new one".into(),
             Heard::Carried { target, state, message, remedy } => format!("{target}: {state} {message}\n  {remedy}").trim_end().to_owned(),

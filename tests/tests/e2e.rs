@@ -303,6 +303,19 @@ fn the_demo_shows_four_equal_devices() {
     assert!(text.lines().count() > 10 && text.contains("All four devices hold the same."), "{text}");
 }
 
+/// A script on a full disk took an empty file for a success.
+#[test]
+fn an_answer_that_cannot_be_written_is_no_success() {
+    let root = folder();
+    let (a, _) = pair(root.path());
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for args in [&["list"][..], &["list", "--json"], &["log", "--verify", "--json"]] {
+        let out = a.command(args).stdout(full()).output().unwrap();
+        assert_eq!(out.status.code(), Some(1), "{args:?}");
+        assert!(String::from_utf8_lossy(&out.stderr).contains("could not be written"));
+    }
+}
+
 /// Other programs call this: exactly one object on standard output, with an `error` whenever `ok` is false.
 #[test]
 fn programs_get_one_object_whatever_happens() {

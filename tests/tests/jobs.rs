@@ -106,8 +106,14 @@ fn a_job_that_was_due_while_nothing_ran_runs_once_at_the_next_start() {
         drop(service);
     }
     assert_eq!(a.ok(&["list"])["count"], 1);
-    let line = a.ok(&["job", "install", &write(root.path(), "d.toml", "input = \"x\"\nschedule = \"daily 02:30\"\n"), "--cron"]);
-    assert!(line["cron"].as_str().unwrap().starts_with("30 2 * * * "), "{line}");
+    let job = write(root.path(), "d 50%.toml", "input = \"x\"\nschedule = \"daily 02:30\"\n");
+    let line = a.ok(&["job", "install", &job, "--cron"])["cron"].as_str().unwrap().to_owned();
+    let home = a.home().display().to_string();
+    assert!(line.starts_with("30 2 * * * ") && line.contains(&home) && line.ends_with("d 50\\%.toml'"), "{line}");
+    let out = a.command(&["job", "install", &job, "--systemd"]).output().unwrap();
+    let units = String::from_utf8(out.stdout).unwrap();
+    let start = units.lines().find(|l| l.starts_with("ExecStart=")).expect("a line of its own");
+    assert!(start.contains(&home) && start.ends_with("d 50%%.toml\"") && units.contains("cairn-d-50-.timer"), "{units}");
 }
 
 fn cairn_node_now() -> i64 {

@@ -56,6 +56,13 @@ impl Configuration {
             if common(&before, &after) != common(&after, &before) {
                 out.push(format!("categories for {word} are offered in another order: {}", after.join(", ")));
             }
+            let both = |id: &&String| self.category(id).is_some() && new.category(id).is_some();
+            let only = |of: &[String], not: &[String]| of.iter().filter(|id| !not.contains(id)).filter(both).cloned().collect::<Vec<_>>();
+            for (ids, now) in [(only(&before, &after), "no longer"), (only(&after, &before), "now")] {
+                if !ids.is_empty() {
+                    out.push(format!("{now} offered for {word}: {}", ids.join(", ")));
+                }
+            }
         }
     }
 

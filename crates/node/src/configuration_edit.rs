@@ -104,9 +104,12 @@ fn order(out: &mut Configuration, kind: &str, ids: &[String]) -> Result<(), Node
             return Err(NodeError::input(format!("category `{id}` does not apply to `{kind}`")));
         }
     }
+    // What is not named comes after: an order takes nothing out of the offer.
+    let rest = out.offered(kind).into_iter().map(|c| c.id.clone()).filter(|id| !ids.contains(id));
+    let ids: Vec<String> = ids.iter().cloned().chain(rest).collect();
     match kind {
-        "point" => out.for_points = ids.to_vec(),
-        "line" => out.for_lines = ids.to_vec(),
+        "point" => out.for_points = ids,
+        "line" => out.for_lines = ids,
         other => return Err(NodeError::input(format!("`{other}` has no order: point or line"))),
     }
     Ok(())

@@ -15,6 +15,8 @@ pub struct Tally {
     pub stats: IngestStats,
     /// The store changed: other links want to hear of it.
     pub changed: bool,
+    /// Others said what they hold.
+    pub confirmed: bool,
     /// Names of members, also of those a dry run only read of.
     pub names: BTreeMap<DeviceId, String>,
 }
@@ -65,6 +67,7 @@ pub fn answer(store: &mut Store, request: Request, now_ms: i64, tally: &mut Tall
             // Another device's receipt, replayed, would vouch for a disk that may be gone.
             Ok(receipt) if receipt.device == peer => {
                 store.keep_receipt(&receipt, &bytes)?;
+                tally.confirmed = true;
                 Answer::ReceiptKept(Some(receipt.frontier))
             }
             _ => Answer::ReceiptKept(None),
@@ -85,6 +88,7 @@ pub fn answer(store: &mut Store, request: Request, now_ms: i64, tally: &mut Tall
         }
         Request::KeepWitnesses(receipts) => {
             store.keep_witnesses(receipts)?;
+            tally.confirmed = true;
             Answer::WitnessesKept
         }
     })

@@ -2,6 +2,7 @@
 //! the writer only as the answer to a read from the store.
 
 use crate::desk::{Tally, answer};
+use crate::heard::Heard;
 use crate::home::{Node, locked, now_ms};
 use cairn_contract::{Link, LinkError, ReceiveHalf, SendHalf};
 use cairn_model::DeviceId;
@@ -167,7 +168,7 @@ impl Line {
         let (requests, requests_rx) = mpsc::unbounded_channel();
         let (answers_tx, answers) = mpsc::unbounded_channel();
         let backlog = Arc::new(Backlog::default());
-        let (store, changed) = (node.store.clone(), node.changed.clone());
+        let (store, changed, heard) = (node.store.clone(), node.changed.clone(), node.heard.clone());
         let desk_answers = answers_tx.clone();
         let desk_store = store.clone();
         let reader = tokio::spawn(read(rx, frames_tx, dialled));
@@ -182,7 +183,7 @@ impl Line {
             answers,
             loads: answers_tx,
             writer,
-            desk: tokio::task::spawn_blocking(move || serve_desk(&desk_store, requests_rx, &desk_answers, &changed, id, sync)),
+            desk: tokio::task::spawn_blocking(move || serve_desk(&desk_store, requests_rx, &desk_answers, (&changed, &heard), id, sync)),
             backlog,
             store,
         }
@@ -436,7 +437,7 @@ fn serve_desk(
     store: &Mutex<Store>,
     mut requests: mpsc::UnboundedReceiver<(u64, Request)>,
     answers: &mpsc::UnboundedSender<(u64, Answer)>,
-    changed: &broadcast::Sender<u64>,
+    (changed, heard): (&broadcast::Sender<u64>, &broadcast::Sender<Heard>),
     link: u64,
     sync: Option<u32>,
 ) -> Tally {
@@ -445,6 +446,9 @@ fn serve_desk(
         let done = answer(&mut locked(store), request, now_ms(), &mut tally);
         if std::mem::take(&mut tally.changed) {
             changed.send(link).ok();
+        }
+        if std::mem::take(&mut tally.confirmed) {
+            heard.send(Heard::Confirmed).ok();
         }
         // The session may have ended meanwhile; the work is durable all the same.
         answers.send((number, done.unwrap_or(Answer::Failed))).ok();

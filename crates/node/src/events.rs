@@ -21,17 +21,16 @@ fn ready(node: &Node) -> Value {
 }
 
 /// How things stand after something changed; `None` if they are as they were told last.
-fn changed(node: &Node, last: &mut Option<String>) -> Option<Value> {
+fn changed(node: &Node, last: &mut Option<Value>) -> Option<Value> {
     let store = node.store();
-    let digest = hex(&store.digest().ok()?);
-    if last.as_ref() == Some(&digest) {
+    let told = json!({
+        "event": "changed", "digest": hex(&store.digest().ok()?), "observations": store.count().ok()?,
+        "unsynced": store.coverage().ok()?.unsynced, "conflicts": store.conflict_count().ok()?,
+    });
+    if last.as_ref() == Some(&told) {
         return None;
     }
-    let told = json!({
-        "event": "changed", "digest": digest, "observations": store.count().ok()?, "unsynced": store.coverage().ok()?.unsynced,
-        "conflicts": store.conflict_count().ok()?,
-    });
-    *last = Some(digest);
+    *last = Some(told.clone());
     Some(told)
 }
 
@@ -43,12 +42,14 @@ pub(crate) async fn stream(
 ) -> std::io::Result<()> {
     let (mut heard, mut changes) = (node.heard.subscribe(), node.changes());
     let mut ending = node.ending.subscribe();
-    let mut last = node.store().digest().ok().map(|d| hex(&d));
+    let mut last = None;
+    changed(node, &mut last);
     write_line(&mut write, &Line::Event(ready(node))).await?;
     let mut nothing = [0];
     loop {
         let event = tokio::select! {
             heard = heard.recv() => match heard {
+                Ok(Heard::Confirmed) => changed(node, &mut last),
                 Ok(heard) => of_heard(&heard),
                 Err(RecvError::Lagged(missed)) => Some(json!({"event": "missed", "count": missed})),
                 Err(RecvError::Closed) => return Ok(()),
@@ -88,11 +89,12 @@ pub(crate) fn progress_of(node: &Arc<Node>, with: String) -> impl Fn(&Progress) 
             return;
         }
         let mut told = told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if told.is_some_and(|at| at.elapsed() < TELL) {
+        let done = p.sent + p.received;
+        // The last step is always told.
+        if done < planned && told.is_some_and(|at| at.elapsed() < TELL) {
             return;
         }
         *told = Some(Instant::now());
-        let done = p.sent + p.received;
         let heard = Heard::Progress { with: with.clone(), done, planned, bytes: p.sent_bytes + p.received_bytes };
         // Nobody may listen any more.
         node.heard.send(heard).ok();

@@ -1,5 +1,8 @@
 //! What people at a serving device should hear of.
 
+use crate::Node;
+use serde_json::Value;
+
 /// A device that entered through this one.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct LetIn {
@@ -41,6 +44,8 @@ pub enum Heard {
         /// Bytes.
         bytes: u64,
     },
+    /// Other devices may have confirmed more than before.
+    Confirmed,
     /// A device asks to enter.
     Asks,
     /// A code was tried and was not the one shown.
@@ -81,4 +86,14 @@ pub enum Heard {
         /// What to do.
         remedy: String,
     },
+}
+
+impl Node {
+    /// Tells what a target brought, from its row in a sync's reply.
+    pub(crate) fn tell_synced(&self, with: &str, number: u32, row: &Value) {
+        let count = |key: &str| row["observations"][key].as_i64().unwrap_or(0);
+        let (new, changed, deleted) = (count("new"), count("changed"), count("deleted"));
+        // Nobody may listen.
+        self.heard.send(Heard::Synced { with: with.to_owned(), sync: number.to_string(), new, changed, deleted }).ok();
+    }
 }

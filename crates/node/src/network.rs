@@ -115,6 +115,10 @@ pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn
     if !request.dry_run {
         let with = met(node, &rows);
         node.store().note_sync(plan.number, &with, crate::now_ms())?;
+        for row in rows.iter().filter(|row| row["received"]["batches"].as_u64().unwrap_or(0) > 0) {
+            node.tell_synced(row["name"].as_str().or(row["target"].as_str()).unwrap_or_default(), plan.number, row);
+        }
+        node.heard.send(Heard::Confirmed).ok();
         let arrived = rows.iter().filter_map(|r| r["observations"]["new"].as_u64()).sum();
         node.after_large_unit(arrived)?;
     }

@@ -95,7 +95,9 @@ pub(crate) async fn visit_one(node: &Arc<Node>, name: &str, place: Carrier, rece
         let row = row?;
         if row["received"]["batches"].as_u64().unwrap_or(0) > 0 {
             of.store().note_sync(number, std::slice::from_ref(&typed), crate::now_ms())?;
+            of.tell_synced(&typed, number, &row);
         }
+        of.heard.send(Heard::Confirmed).ok();
         Ok::<_, crate::NodeError>(row)
     });
     let (state, message, remedy) = match done.await {
