@@ -90,7 +90,7 @@ pub fn hint(e: &NodeError) -> Option<&str> {
         }
         NodeError::NoSpace { .. } => "free some space and try again: nothing was lost",
         NodeError::Store { .. } => {
-            "`cairn backup list` and `cairn backup restore NAME` bring a copy back (what is here is put aside); all that was synced can also come from any other device"
+            "`cairn check --repair` makes what is shown anew from what was signed; `cairn backup list` and `cairn backup restore NAME` bring a copy back (what is here is put aside); all that was synced can also come from any other device"
         }
         NodeError::Input { .. } | NodeError::File { .. } => return None,
     })

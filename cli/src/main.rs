@@ -33,7 +33,9 @@ mod ui;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use clap::Parser;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 fn main() -> ExitCode {
     let args = match args::Args::try_parse() {
@@ -51,13 +53,33 @@ fn main() -> ExitCode {
         }
     };
     let ui = ui::Ui::new(&args);
-    let code = match run::run(&args, &ui) {
-        Ok(reply) => {
-            let code = ui.reply(&args, &reply);
-            second_thoughts::offer(&args, &ui, &reply);
-            code
-        }
-        Err(e) => ui.failure(&e),
-    };
-    ExitCode::from(ui.ended(code))
+    ExitCode::from(told_if_it_fails(|| {
+        let code = match run::run(&args, &ui) {
+            Ok(reply) => {
+                let code = ui.reply(&args, &reply);
+                second_thoughts::offer(&args, &ui, &reply);
+                code
+            }
+            Err(e) => ui.failure(&e),
+        };
+        ui.ended(code)
+    }))
+}
+
+/// What Rust ends a program with that failed inside.
+const FAILED_INSIDE: u8 = 101;
+
+/// Where a library fails inside on a damaged file, the store catches it and says so in words: then people need not read where. What
+/// nobody catches is told, and what fails on other threads, as ever.
+fn told_if_it_fails(work: impl FnOnce() -> u8) -> u8 {
+    let said: &'static Mutex<String> = Box::leak(Box::default());
+    let (own, as_ever) = (std::thread::current().id(), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |info| match std::thread::current().id() == own {
+        true => *said.lock().unwrap_or_else(PoisonError::into_inner) = info.to_string(),
+        false => as_ever(info),
+    }));
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        eprintln!("error: cairn failed inside, and this is a bug: {}", said.lock().unwrap_or_else(PoisonError::into_inner));
+        FAILED_INSIDE
+    })
 }

@@ -605,6 +605,30 @@ fn events_tell_what_happens_at_a_service() {
     assert_eq!(listener.wait().unwrap().code(), Some(0));
 }
 
+/// One byte of one document's row: `check` and `check --repair` stopped there, though all that was signed was whole.
+#[test]
+fn a_damaged_document_is_found_and_made_anew() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let rows = root.path().join("rows.csv");
+    let line = |n: u32| format!("{n},1,1,tapir{n}\n");
+    std::fs::write(&rows, format!("key,lat,lon,species\n{}", (0..300).map(line).collect::<String>())).unwrap();
+    a.ok(&["import", rows.to_str().unwrap(), "--dataset", "d", "--key", "key"]);
+    sync(&b, &a);
+    let before = shown(&a);
+    let store = std::fs::read_dir(a.home().join("projects")).unwrap().next().unwrap().unwrap().path().join("store.redb");
+    let mut bytes = std::fs::read(&store).unwrap();
+    let at = bytes.windows(8).position(|w| w == b"tapir150").unwrap();
+    bytes[at - 1] ^= 0xff;
+    std::fs::write(&store, bytes).unwrap();
+    let (code, found) = a.json(&["check"]);
+    assert_eq!((code, found["data"]["findings"].as_array().unwrap().len()), (7, 1), "{found}");
+    assert!(found["data"]["findings"][0]["place"].as_str().unwrap().len() > 32, "it is named: {found}");
+    let done = a.ok(&["check", "--repair"]);
+    assert_eq!((&done["findings"], &done["lost"]), (&json!([]), &json!([])), "{done}");
+    assert_eq!((shown(&a), a.digest()), (before, b.digest()));
+}
+
 #[test]
 fn a_repair_makes_everything_anew_and_keeps_a_copy() {
     let root = folder();

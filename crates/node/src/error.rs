@@ -183,6 +183,11 @@ impl From<StoreError> for NodeError {
         let message = e.to_string();
         match e {
             _ if e.is_out_of_space() => NodeError::NoSpace { message },
+            _ if e.is_read_only() => NodeError::refused(
+                "the disk that this home is on can only be read, and a store is opened for writing",
+                "copy the whole folder to another disk (`cp -a HOME ELSEWHERE`) and name it with `--home ELSEWHERE`; if the system turned it \
+                 read-only after errors, do that first of all",
+            ),
             StoreError::InUse { holder } => NodeError::InUse { holder },
             StoreError::Missing(path) => NodeError::NoProject { home: path.display().to_string() },
             StoreError::Edit(_) | StoreError::Source(_) | StoreError::DocumentSize { .. } => NodeError::Input { message },

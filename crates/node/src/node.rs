@@ -84,7 +84,8 @@ impl Node {
             files.note_place()?;
         }
         let holder = files.holder();
-        fs::write(&holder, format!("process {} ({})", std::process::id(), home.program())).map_err(|e| NodeError::file(&holder, e))?;
+        // A name for others who find the store in use: on a full disk they do without, and reading goes on.
+        fs::write(&holder, format!("process {} ({})", std::process::id(), home.program())).ok();
         let (changed, _) = tokio::sync::broadcast::channel(16);
         let (heard, _) = tokio::sync::broadcast::channel(64);
         let doors = Doors::default();

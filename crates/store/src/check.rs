@@ -116,7 +116,10 @@ impl Store {
                     add("is not listed");
                     continue;
                 };
-                let row: BatchRow = from_bytes(bytes.value(), "batch")?;
+                let Ok(row) = from_bytes::<BatchRow>(bytes.value(), "batch") else {
+                    add("its verdict cannot be read; sync with another device to fetch it again");
+                    continue;
+                };
                 match read_batch(&v, &self.mem, n as u32, seq) {
                     Err(_) => add("cannot be read; sync with another device to fetch it again"),
                     Ok(batch) => {
@@ -159,12 +162,17 @@ impl Store {
         let mut reader = ChangeReader::default();
         let mut listed = 0u64;
         let mut shown = 0u64;
-        let (mut of_sets, mut in_sets) = (0u64, 0u64);
+        let (mut of_sets, mut in_sets, mut unread) = (0u64, 0u64, 0u64);
         for row in v.docs.iter()? {
             let (number, bytes) = row?;
-            let row: DocRow = from_bytes(bytes.value(), "document")?;
-            let mut add = |what: String| findings.push(Finding { place: format!("document {}", row.id), what });
             listed += 1;
+            let Ok(row) = from_bytes::<DocRow>(bytes.value(), "document") else {
+                let place = id_of(&v, number.value())?.map_or_else(|| "a document".to_owned(), |id| format!("document {id}"));
+                unread += 1;
+                findings.push(Finding { place, what: "cannot be read; `cairn check --repair` makes it anew".into() });
+                continue;
+            };
+            let mut add = |what: String| findings.push(Finding { place: format!("document {}", row.id), what });
             let here = (row.applied.len() + row.waiting.len()) as u64;
             let named: u64 = [accepted, apart].iter().filter_map(|m| m.get(&row.id)).sum();
             if named < here {
@@ -192,12 +200,13 @@ impl Store {
                 in_sets += u64::from(key.is_some_and(|k| v.by_dataset.get(k).is_ok_and(|found| found.is_some())));
             }
         }
+        // Of what cannot be read nobody knows whether it is shown.
         let counted = self.count()?;
-        if counted != shown {
+        if counted != shown && unread == 0 {
             findings.push(Finding { place: "index by time".into(), what: format!("lists {counted} of {shown} observations") });
         }
         let index = redb::ReadableTableMetadata::len(&v.by_dataset)?;
-        if of_sets != in_sets || index != in_sets {
+        if (of_sets != in_sets || index != in_sets) && unread == 0 {
             findings
                 .push(Finding { place: "index by data set".into(), what: format!("lists {index}, {in_sets} of them right, of {of_sets}") });
         }
@@ -217,4 +226,15 @@ impl Store {
         }
         Ok(if state == row.state { state.heads().to_vec() } else { Vec::new() })
     }
+}
+
+/// The document that has a number here.
+fn id_of(v: &View, number: u32) -> Result<Option<DocId>, StoreError> {
+    for row in v.doc_ids.iter()? {
+        let (key, found) = row?;
+        if found.value() == number {
+            return Ok(DocId::from_slice(&key.value()[1..]).ok());
+        }
+    }
+    Ok(None)
 }

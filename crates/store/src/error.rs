@@ -123,10 +123,22 @@ impl StoreError {
     /// `true` if the disk is full or a quota is reached.
     pub fn is_out_of_space(&self) -> bool {
         use std::io::ErrorKind as K;
+        self.io().is_some_and(|e| matches!(e.kind(), K::StorageFull | K::QuotaExceeded))
+    }
+
+    /// `true` if nothing can be written there at all.
+    pub fn is_read_only(&self) -> bool {
+        self.io().is_some_and(|e| e.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
+    }
+
+    fn io(&self) -> Option<&std::io::Error> {
         match self {
-            StoreError::Disk(e) => matches!(&**e, redb::Error::Io(io) if matches!(io.kind(), K::StorageFull | K::QuotaExceeded)),
-            StoreError::File { source, .. } => matches!(source.kind(), K::StorageFull | K::QuotaExceeded),
-            _ => false,
+            StoreError::Disk(e) => match &**e {
+                redb::Error::Io(io) => Some(io),
+                _ => None,
+            },
+            StoreError::File { source, .. } => Some(source),
+            _ => None,
         }
     }
 }

@@ -82,7 +82,7 @@ fn empty(t: &mut Tables<'_>) -> Result<u64, StoreError> {
 
 /// `false` if the batch cannot be read.
 fn batch(t: &mut Tables<'_>, mem: &mut Mem, chain: u32, seq: u64, count: &mut u64) -> Result<bool, StoreError> {
-    let stored = t.batches.get(batch_key(chain, seq))?.map(|b| from_bytes::<BatchRow>(b.value(), "batch")).transpose()?;
+    let stored = t.batches.get(batch_key(chain, seq))?.and_then(|b| from_bytes::<BatchRow>(b.value(), "batch").ok());
     let (Some(stored), Ok(batch)) = (stored, read_batch(t, mem, chain, seq)) else { return Ok(false) };
     let device = mem.feeds[chain as usize].device;
     let changes = batch.changes(&batch.actors(&mem.project, &device)).unwrap_or_default();
