@@ -449,6 +449,11 @@ fn what_was_said_of_who_belongs_is_not_safe_before_anybody_heard_it() {
     a.ok(&["devices", "role", "Bo", "observer"]);
     let (code, said) = safe(&a, "1");
     assert!(code == 7 && said["reasons"].to_string().contains("who belongs"), "{said}");
+    let place = root.path().join("place");
+    std::fs::create_dir(&place).unwrap();
+    b.ok(&["sync", place.to_str().unwrap()]);
+    a.ok(&["sync", "--pull", place.to_str().unwrap()]);
+    assert_eq!(safe(&a, "1").0, 7, "something was taken from there, and nothing given");
     sync(&b, &a);
     assert_eq!(safe(&a, "1").0, 0);
 }

@@ -165,7 +165,12 @@ impl Node {
             }
             Ok(done)
         };
+        let gives = setup.push && !setup.dry_run;
         let visit = visit(&mut Metered { mailbox, budget }, setup, &mut ask, seen);
+        if let Some(told) = tally.told.filter(|_| gives && visit.ended.is_none()) {
+            // Only a device that may be wiped asks for it; it is said again at the next visit.
+            self.store().note_told(&told).ok();
+        }
         self.doors.refresh(&self.store());
         Carried { visit, tally, ms: began.elapsed().as_millis() as u64 }
     }
@@ -195,6 +200,11 @@ pub(crate) struct Errand<'a> {
     pub budget: Option<&'a Budget>,
 }
 
+/// A bundle of several files is only read.
+fn is_in_parts(place: &Carrier) -> bool {
+    matches!(place, Carrier::File(path) if BundleFile::header_at(path).is_some_and(|h| h.parts > 1))
+}
+
 /// Syncs with one mailbox and tells what came of it, as a row of `targets`.
 pub(crate) fn sync_place(node: &Node, errand: &Errand<'_>, seen: &(dyn Fn(&Progress) + Sync)) -> Result<Value, NodeError> {
     let Errand { typed, place, number, .. } = *errand;
@@ -207,7 +217,7 @@ pub(crate) fn sync_place(node: &Node, errand: &Errand<'_>, seen: &(dyn Fn(&Progr
         if !setup.push && !path.exists() {
             return Ok(refused(typed, place, &MailboxError::Missing(path.display().to_string())));
         }
-        if BundleFile::header_at(path).is_some_and(|h| h.parts > 1) && setup.push {
+        if is_in_parts(place) && setup.push {
             setup.push = false;
             notes.push("a bundle in parts is only read: `cairn bundle create` writes a reply".to_owned());
         }

@@ -17,6 +17,8 @@ pub struct Tally {
     pub changed: bool,
     /// Others said what they hold.
     pub confirmed: bool,
+    /// A name for what this device had said of who belongs, when that was given away.
+    pub told: Option<[u8; 32]>,
     /// Names of members, also of those a dry run only read of.
     pub names: BTreeMap<DeviceId, String>,
 }

@@ -35,6 +35,8 @@ pub struct LinkReport {
     pub hello: Option<Hello>,
     /// Both sides said that they are synced.
     pub synced: bool,
+    /// A name for what this device had said of who belongs when they last were.
+    pub told: Option<[u8; 32]>,
     /// They work with different configurations, so observations waited.
     pub gated: bool,
     /// A device was let in over this link; six digits that it shows too.
@@ -102,6 +104,10 @@ pub(crate) async fn run_link_until<L: Link>(
     report.stats = tally.stats;
     report.ms = began.elapsed().as_millis() as u64;
     note_met(node, &report, &info.remote, info.dialled);
+    if let Some(told) = report.told.filter(|_| !probe) {
+        // Only a device that may be wiped asks for it; it is said again at the next link.
+        node.store().note_told(&told).ok();
+    }
     crate::network::note_turned_away(node, &report);
     node.doors.refresh(&node.store());
     report
@@ -283,7 +289,8 @@ impl Line {
                     self.requests.send((number, request)).ok();
                 }
                 Effect::Met(hello) => report.hello = Some(*hello),
-                Effect::Synced => report.synced = true,
+                // What is said of who belongs after this is not told by it, even if the link lasts.
+                Effect::Synced => (report.synced, report.told) = (true, Some(locked(&self.store).own_operations())),
                 Effect::CodeTried(_) => {}
                 Effect::LetIn => report.let_in = Some(self.check.clone()),
                 Effect::Close(reason) => {

@@ -388,7 +388,8 @@ async fn reachable(typed: &[String], key: [u8; 32], look: Duration) -> Vec<Socke
     let Ok(mut discovery) = Discovery::start(Ipv4Addr::UNSPECIFIED.into()) else { return out };
     let until = Instant::now() + look;
     while let Some(left) = until.checked_duration_since(Instant::now()) {
-        for found in discovery.next(left.min(Duration::from_millis(500))).await.1 {
+        let Ok((_, found)) = discovery.next(left.min(Duration::from_millis(500))).await else { break };
+        for found in found {
             if is_announced(&key, &found.nonce, &found.tags) {
                 out.extend(found.addresses.iter().filter(|a| !out.contains(a)).copied().collect::<Vec<_>>());
             }

@@ -51,7 +51,10 @@ pub(crate) async fn stream(
             heard = heard.recv() => match heard {
                 Ok(Heard::Confirmed) => changed(node, &mut last),
                 Ok(heard) => of_heard(&heard),
-                Err(RecvError::Lagged(missed)) => Some(json!({"event": "missed", "count": missed})),
+                Err(RecvError::Lagged(missed)) => {
+                    write_line(&mut write, &Line::Event(json!({"event": "missed", "count": missed}))).await?;
+                    changed(node, &mut last)
+                }
                 Err(RecvError::Closed) => return Ok(()),
             },
             change = changes.recv() => match change {

@@ -141,7 +141,9 @@ pub fn answer_mail(
                 None => (uncovered, false),
             };
             let lacks = uncovered.into_iter().chain(open).collect();
-            MailAnswer::Lacking(lacks, known, ops + boxes, dry || store.may_mail()?, cut_short)
+            let may = store.may_mail()?;
+            tally.told = may.then(|| store.own_operations());
+            MailAnswer::Lacking(lacks, known, ops + boxes, dry || may, cut_short)
         }
         MailRequest::Load(chain, from, to, most) => {
             let made = store.chunks_for_mailbox(chain, from, to, most)?;

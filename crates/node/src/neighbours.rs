@@ -97,7 +97,7 @@ async fn browse(node: &Arc<Node>, endpoint: &Arc<Endpoint>, port: u16, name: &[u
                 return;
             }
         }
-        let (news, found) = discovery.next(LOOK_AGAIN).await;
+        let Ok((news, found)) = discovery.next(LOOK_AGAIN).await else { return };
         if !news {
             continue;
         }

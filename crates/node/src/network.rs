@@ -217,7 +217,8 @@ async fn find_all(node: &Node, look: Duration, wanted: bool) -> Vec<Vec<SocketAd
     let Some(mut discovery) = wanted.then(|| Discovery::start(Ipv4Addr::UNSPECIFIED.into()).ok()).flatten() else { return Vec::new() };
     let until = Instant::now() + look;
     while let Some(left) = until.checked_duration_since(Instant::now()) {
-        for found in discovery.next(left.min(Duration::from_millis(500))).await.1 {
+        let Ok((_, found)) = discovery.next(left.min(Duration::from_millis(500))).await else { break };
+        for found in found {
             if is_ours(node, &found) {
                 out.retain(|(name, _)| *name != found.name);
                 out.push((found.name, found.addresses));

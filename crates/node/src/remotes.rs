@@ -144,6 +144,8 @@ pub(crate) async fn always_kept(node: &Node) -> Vec<(String, String)> {
 /// How visits by the clock stand, of one remote.
 #[derive(Default)]
 struct Standing {
+    /// When the remote got its times.
+    since_ms: Option<i64>,
     /// One is at work.
     visiting: bool,
     /// The last one did not come to its end: when it is tried again, and the pause after that.
@@ -195,6 +197,10 @@ fn begin_if_due(node: &Arc<Node>, name: &str, rule: &RemoteRule, visits: &Visits
     {
         let mut all = lock(visits);
         let standing = all.entry(name.to_owned()).or_default();
+        // A name that was given anew is another remote: what the old one waited for says nothing of it.
+        if standing.since_ms != Some(rule.since_ms) {
+            *standing = Standing { since_ms: Some(rule.since_ms), ..Standing::default() };
+        }
         if standing.visiting {
             return LOOK;
         }

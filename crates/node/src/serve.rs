@@ -231,10 +231,6 @@ async fn accept_links(node: &Arc<Node>, endpoint: &Arc<Endpoint>) {
 pub(crate) fn note_link(node: &Node, number: Option<u32>, report: &LinkReport) {
     let (Some(number), Some(device)) = (number, report.device) else { return };
     let mut store = node.store();
-    if report.synced {
-        // Only a device that may be wiped asks for it; it is said again at the next link.
-        store.note_told().ok();
-    }
     if report.stats.held == 0 {
         return;
     }
@@ -249,8 +245,11 @@ pub(crate) fn note_link(node: &Node, number: Option<u32>, report: &LinkReport) {
 
 async fn answer_requests(node: &Arc<Node>, listener: &UnixListener) {
     loop {
-        // One client that cannot be accepted is told by its own end; the others go on.
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        // One client that cannot be accepted is told by its own end; the others go on, after a breath: there may be too many files open.
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
         let node = node.clone();
         tokio::spawn(async move {
             answer_one(&node, stream).await.ok();

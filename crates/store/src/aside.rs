@@ -1,7 +1,7 @@
 //! Undo of a sync: a local view. What the sync brought and nothing kept builds on is held, forwarded and counted as before, and
 //! not shown; redo shows it again. Control operations and configurations are never set aside.
 
-use crate::docs::{ChangeRef, DocRow, Stored, put_back, read_change, rebuild, take};
+use crate::docs::{ChangeRef, DocRow, Stored, purges, put_back, read_change, rebuild, take};
 use crate::feeds::batch_key;
 use crate::mem::Mem;
 use crate::reader::{ChangeReader, changes_in};
@@ -159,7 +159,7 @@ impl<'a> Run<'a> {
         let brought = |at: &&ChangeRef| self.batches.contains(&batch_key(at.feed, at.seq)) && !aside.contains(&at.hash);
         let mut hidden: BTreeSet<ChangeHash> = refs(row).filter(brought).map(|at| at.hash).collect();
         let nothing_else = row.applied.iter().all(|at| hidden.contains(&at.hash));
-        if nothing_else {
+        if nothing_else && !Observation::read(&row.state).purged {
             let mut waiting = Vec::new();
             for at in refs(row) {
                 waiting.extend(counts(t, mem, at)?.then_some(*at));
@@ -171,7 +171,6 @@ impl<'a> Run<'a> {
             let applied: BTreeSet<ChangeHash> = row.applied.iter().map(|at| at.hash).collect();
             let total = hidden.len();
             // What takes content away is never set aside: it would be shown again.
-            let purges = |change: &Change| change.ops.iter().any(|op| op.key.as_deref() == Some("purged"));
             hidden.retain(|hash| !all.iter().any(|(_, change)| change.hash == *hash && purges(change)));
             keep_needed(&all, &applied, &mut hidden);
             self.done.kept += (total - hidden.len()) as u64;

@@ -266,15 +266,16 @@ pub(crate) fn apply_change(t: &Tables<'_>, mem: &Mem, row: &mut DocRow, change: 
 
 /// Makes a row anew from a set of changes. What is applied is a function of the set alone: of several changes under one
 /// number of one actor (a machine was copied while it ran, or its owner cheats) the one with the lowest hash counts. What is set
-/// `aside` waits, and so does what builds on it.
+/// `aside` waits, and so does what builds on it; but never what takes content away, nor what that has seen: it would be shown again.
 pub(crate) fn rebuild(row: &mut DocRow, mut all: Vec<(ChangeRef, Change)>, aside: &BTreeSet<ChangeHash>) {
     *row = DocRow::new(row.kind, row.id);
+    let purged = if aside.is_empty() { BTreeSet::new() } else { seen_by_purges(&all) };
     all.sort_by_key(|(at, change)| (change.actor, change.seq, at.hash));
     let mut last = None;
     let mut ready: Vec<(ChangeRef, Change)> = Vec::new();
     for (at, change) in all {
         let taken = last.replace((change.actor, change.seq)) == Some((change.actor, change.seq));
-        if taken || aside.contains(&at.hash) {
+        if taken || (aside.contains(&at.hash) && !purged.contains(&at.hash)) {
             row.waiting.push(at);
         } else {
             ready.push((at, change));
@@ -289,6 +290,24 @@ pub(crate) fn rebuild(row: &mut DocRow, mut all: Vec<(ChangeRef, Change)>, aside
     }
     row.waiting.extend(ready.into_iter().map(|(at, _)| at));
     row.waiting.sort_by_key(|at| at.hash);
+}
+
+/// Takes all content away.
+pub(crate) fn purges(change: &Change) -> bool {
+    let key = DocKey::Purged.encode();
+    change.ops.iter().any(|op| op.key.as_deref() == Some(&*key))
+}
+
+/// Changes that purge, with all that they have seen.
+fn seen_by_purges(all: &[(ChangeRef, Change)]) -> BTreeSet<ChangeHash> {
+    let mut left: Vec<ChangeHash> = all.iter().filter(|(_, change)| purges(change)).map(|(at, _)| at.hash).collect();
+    let mut out = BTreeSet::new();
+    while let Some(hash) = left.pop() {
+        if out.insert(hash) {
+            left.extend(all.iter().filter(|(at, _)| at.hash == hash).flat_map(|(_, change)| change.deps.iter().copied()));
+        }
+    }
+    out
 }
 
 /// Gives the stored bytes of one chunk or open change, and what is set aside, from a write or a read transaction alike.

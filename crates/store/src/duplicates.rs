@@ -129,9 +129,11 @@ impl Window {
     /// Rows come newest first: what is more than the span later is passed.
     fn forget(&mut self, now: i64) {
         while let Some((ms, cell)) = self.order.front().copied() {
-            if ms - now <= self.likeness.within_ms && self.order.len() < WINDOW {
+            let near = ms - now <= self.likeness.within_ms;
+            if near && self.order.len() < WINDOW {
                 break;
             }
+            self.complete &= !near;
             self.order.pop_front();
             if let Some(held) = self.cells.get_mut(&cell) {
                 held.pop_front();

@@ -2,7 +2,7 @@
 
 use crate::docs::{ChangeRef, SyncEffect, apply_change, put_back, take};
 use crate::feeds::{BatchRow, FeedRow, Slot, Verdict, batch_key, chain_name, new_chain, place};
-use crate::judge::{Judged, judge, judge_again, set_apart, vouch};
+use crate::judge::{Judged, judge, judge_again, judge_its_pending, set_apart, vouch};
 use crate::mem::Mem;
 use crate::tables::{Tables, from_bytes, to_bytes};
 use crate::{Store, StoreError};
@@ -218,15 +218,11 @@ impl Store {
 
     /// Remembers that a sync took place, even one that changed nothing.
     pub fn note_sync(&mut self, sync: u32, with: &[String], now_ms: i64) -> Result<(), StoreError> {
-        let met = !with.is_empty();
         let note = to_bytes(&crate::aside::SyncNote { at_ms: now_ms, with: with.to_vec() });
         self.write(|t, mem, _| {
             let noted = t.meta.get("syncs")?.map_or(0, |b| b.value().try_into().map_or(0, u32::from_le_bytes));
             t.meta.insert("syncs", &noted.max(sync).to_le_bytes()[..])?;
             t.syncs.insert(sync, &note[..])?;
-            if met {
-                t.meta.insert("control told", &crate::receipts::control_name(mem)[..])?;
-            }
             crate::moments::remember(t, mem, sync)
         })
     }
@@ -326,9 +322,8 @@ fn hold(t: &mut Tables<'_>, mem: &mut Mem, v: Verified, sync: Option<u32>, stats
             }
         }
     }
-    if !t.pending.is_empty()? && !mem.membership.members_edit_others(&mem.control, &mem.membership.heads) {
-        // Who made what may be clearer now.
-        judge_again(t, mem, &[])?;
+    if verdict == Verdict::Accepted && !t.pending.is_empty()? && !mem.membership.members_edit_others(&mem.control, &mem.membership.heads) {
+        judge_its_pending(t, mem, &device)?;
     }
     if mem.membership.is_cut(&device) && mem.feeds.iter().filter(|f| f.id == mem.feeds[chain as usize].id).count() > 1 {
         // A cut names a batch: now that another branch is here, it may mean the other one.

@@ -124,11 +124,19 @@ pub(crate) fn has_made(t: &Tables<'_>, mem: &Mem, doc: &DocId, device: &DeviceId
     let bytes = t.docs.get(number)?.ok_or(StoreError::Damaged("document"))?;
     let row: crate::docs::DocRow = from_bytes(bytes.value(), "document")?;
     for at in row.applied.iter().chain(&row.waiting).filter(|at| mem.feeds[at.feed as usize].device == *device) {
-        if read_change(t, mem, at)?.deps.is_empty() {
+        // What was only vouched for, or does not count any more, is not told apart by what happens to be applied here.
+        if is_accepted(t, mem, at)? && read_change(t, mem, at)?.deps.is_empty() {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// In an accepted batch, or open here.
+fn is_accepted(t: &Tables<'_>, mem: &Mem, at: &ChangeRef) -> Result<bool, StoreError> {
+    let open = at.feed == mem.own_feed && at.seq == mem.feeds[at.feed as usize].seq + 1;
+    let stored = t.batches.get(batch_key(at.feed, at.seq))?.map(|b| from_bytes::<BatchRow>(b.value(), "batch")).transpose()?;
+    Ok(open || stored.is_some_and(|b| b.verdict == Verdict::Accepted))
 }
 
 /// Judges again what was set apart, and all of `devices` (whose rights changed). Documents that lose a batch are made
@@ -140,16 +148,38 @@ pub(crate) fn judge_again(t: &mut Tables<'_>, mem: &mut Mem, devices: &[DeviceId
     }
     keys.sort_unstable();
     keys.dedup();
-    let mut lost = BTreeSet::new();
-    for key in keys {
-        judge_one(t, mem, key, &mut lost)?;
+    judge_until_settled(t, mem, &keys)
+}
+
+/// Judges again what was set apart of one device's work, of which more counts now: who made what may be clearer.
+pub(crate) fn judge_its_pending(t: &mut Tables<'_>, mem: &mut Mem, device: &DeviceId) -> Result<(), StoreError> {
+    let mut keys = Vec::new();
+    for row in t.pending.iter()? {
+        let key = row?.0.value();
+        if mem.feeds[(key >> 40) as usize].device == *device {
+            keys.push(key);
+        }
     }
-    let mut dropped = BTreeSet::new();
-    for (kind, doc) in &lost {
-        dropped.extend(remake(t, mem, *kind, doc)?);
-    }
-    for device in dropped {
-        apply_again(t, mem, &device, &lost)?;
+    judge_until_settled(t, mem, &keys)
+}
+
+/// A verdict may rest on another's (an edit counts if its author's making of the document does), and feeds have another order on each
+/// device: judged until none changes. What is rested on was made before, so each round settles one more at least.
+fn judge_until_settled(t: &mut Tables<'_>, mem: &mut Mem, keys: &[u64]) -> Result<(), StoreError> {
+    for _ in 0..=keys.len() {
+        let (mut lost, mut dropped, mut changed) = (BTreeSet::new(), BTreeSet::new(), false);
+        for key in keys {
+            changed |= judge_one(t, mem, *key, &mut lost)?;
+        }
+        for (kind, doc) in &lost {
+            dropped.extend(remake(t, mem, *kind, doc)?);
+        }
+        for device in dropped {
+            apply_again(t, mem, &device, &lost)?;
+        }
+        if !changed {
+            break;
+        }
     }
     Ok(())
 }
@@ -178,7 +208,8 @@ fn apply_again(t: &mut Tables<'_>, mem: &mut Mem, device: &DeviceId, lost: &BTre
     Ok(())
 }
 
-fn judge_one(t: &mut Tables<'_>, mem: &mut Mem, key: u64, lost: &mut BTreeSet<(DocKind, DocId)>) -> Result<(), StoreError> {
+/// `true` if the verdict is another one than before.
+fn judge_one(t: &mut Tables<'_>, mem: &mut Mem, key: u64, lost: &mut BTreeSet<(DocKind, DocId)>) -> Result<bool, StoreError> {
     let (chain, seq) = ((key >> 40) as u32, key & 0xff_ffff_ffff);
     let mut row: BatchRow = from_bytes(t.batches.get(key)?.ok_or(StoreError::Damaged("batch"))?.value(), "batch")?;
     let batch = read_batch(t, mem, chain, seq)?;
@@ -187,7 +218,7 @@ fn judge_one(t: &mut Tables<'_>, mem: &mut Mem, key: u64, lost: &mut BTreeSet<(D
     let at = Judged { chain, device, reads: changes.is_some() };
     let before = std::mem::replace(&mut row.verdict, judge(t, mem, &batch, &at)?);
     if before == row.verdict {
-        return Ok(());
+        return Ok(false);
     }
     t.batches.insert(key, &to_bytes(&row)[..])?;
     let changes = changes.unwrap_or_default();
@@ -200,7 +231,8 @@ fn judge_one(t: &mut Tables<'_>, mem: &mut Mem, key: u64, lost: &mut BTreeSet<(D
     }
     if row.verdict == Verdict::Accepted {
         t.pending.remove(key)?;
-        return apply_batch(t, mem, chain, seq, changes, None, &mut IngestStats::default());
+        apply_batch(t, mem, chain, seq, changes, None, &mut IngestStats::default())?;
+        return Ok(true);
     }
     t.pending.insert(key, ())?;
     if row.verdict == Verdict::Quarantined {
@@ -209,7 +241,7 @@ fn judge_one(t: &mut Tables<'_>, mem: &mut Mem, key: u64, lost: &mut BTreeSet<(D
     if before == Verdict::Accepted {
         lost.extend(documents(&batch));
     }
-    Ok(())
+    Ok(true)
 }
 
 fn documents(batch: &Batch) -> impl Iterator<Item = (DocKind, DocId)> {
@@ -289,9 +321,7 @@ fn remake(t: &mut Tables<'_>, mem: &mut Mem, kind: DocKind, doc: &DocId) -> Resu
     let mut taken = take(t, mem, kind, doc)?;
     let (mut kept, mut dropped) = (Vec::new(), BTreeSet::new());
     for at in taken.row.applied.iter().chain(&taken.row.waiting) {
-        let open = at.feed == mem.own_feed && at.seq == mem.feeds[at.feed as usize].seq + 1;
-        let stored = t.batches.get(batch_key(at.feed, at.seq))?.map(|b| from_bytes::<BatchRow>(b.value(), "batch")).transpose()?;
-        if open || stored.is_some_and(|b| b.verdict == Verdict::Accepted) {
+        if is_accepted(t, mem, at)? {
             kept.push((*at, read_change(t, mem, at)?));
         } else {
             dropped.insert(mem.feeds[at.feed as usize].device);

@@ -251,13 +251,20 @@ impl Store {
         Ok(furthest.values().fold(0, |sum, n| sum.saturating_add(*n)))
     }
 
-    /// Remembers that somebody was met who has all of the control log as it is here.
-    pub fn note_told(&mut self) -> Result<(), StoreError> {
-        if !self.has_untold_operations()? {
+    /// A name for all that this device said of who belongs, to be taken before anybody is met.
+    pub fn own_operations(&self) -> [u8; 32] {
+        let mut own: Vec<[u8; 32]> = self.mem.control.ops().filter(|op| op.issuer == self.mem.device).map(|op| op.hash.0).collect();
+        own.sort_unstable();
+        *blake3::hash(&own.concat()).as_bytes()
+    }
+
+    /// Remembers that somebody was met and given all that `own` names: what was said meanwhile is not part of it.
+    pub fn note_told(&mut self, own: &[u8; 32]) -> Result<(), StoreError> {
+        if self.view()?.meta.get("control told")?.is_some_and(|told| told.value() == own) {
             return Ok(());
         }
-        self.write(|t, mem, _| {
-            t.meta.insert("control told", &control_name(mem)[..])?;
+        self.write(|t, _, _| {
+            t.meta.insert("control told", &own[..])?;
             Ok(())
         })
     }
@@ -266,7 +273,7 @@ impl Store {
     pub fn has_untold_operations(&self) -> Result<bool, StoreError> {
         let own = self.mem.control.ops().any(|op| op.issuer == self.mem.device);
         let told = self.view()?.meta.get("control told")?.map(|b| b.value().to_vec());
-        Ok(own && self.mem.membership.members.len() > 1 && told.as_deref() != Some(&control_name(&self.mem)[..]))
+        Ok(own && self.mem.membership.members.len() > 1 && told.as_deref() != Some(&self.own_operations()[..]))
     }
 
     /// Remembers where a device was met.
@@ -328,13 +335,6 @@ impl Store {
         }
         Ok(out)
     }
-}
-
-/// Names what the control log says.
-pub(crate) fn control_name(mem: &crate::mem::Mem) -> [u8; 32] {
-    let mut heads = mem.membership.heads.clone();
-    heads.sort_unstable();
-    *blake3::hash(&heads.iter().flat_map(|h| h.0).collect::<Vec<u8>>()).as_bytes()
 }
 
 fn verified_key(device: &DeviceId) -> String {

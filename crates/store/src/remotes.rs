@@ -97,8 +97,8 @@ impl Store {
         let v = self.view()?;
         let row = v.meta.get("metered")?;
         let (of, before): (i64, u64) = row.map_or(Ok((day, 0)), |row| from_bytes(row.value(), "bytes spent"))?;
-        // What a link spent that began yesterday must not make today anew.
-        if of > day {
+        // What a link spent that began yesterday must not make today anew. A later day than that was said by a clock that was wrong.
+        if of == day + 1 {
             return Ok(());
         }
         let spent = if of == day { before.saturating_add(bytes) } else { bytes };

@@ -21,6 +21,11 @@ const TAGS_BYTES: usize = 120;
 #[error("discovery on the local network does not work: {0}")]
 pub struct DiscoveryError(#[from] mdns_sd::Error);
 
+/// Nothing is heard any more.
+#[derive(Debug, thiserror::Error)]
+#[error("discovery on the local network has ended")]
+pub struct DiscoveryEnded;
+
 /// One device that announced itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
@@ -70,15 +75,18 @@ impl Discovery {
     }
 
     /// Waits up to `most`; says whether anybody came, went or was heard again, and gives everyone known now.
-    pub async fn next(&mut self, most: Duration) -> (bool, Vec<Found>) {
+    ///
+    /// # Errors
+    /// Nothing is heard any more: the daemon ended, or gave up on a reader that was too slow. Another must be started.
+    pub async fn next(&mut self, most: Duration) -> Result<(bool, Vec<Found>), DiscoveryEnded> {
         let mut news = false;
-        if let Ok(Ok(event)) = tokio::time::timeout(most, self.events.recv_async()).await {
-            news |= self.take(event);
+        if let Ok(event) = tokio::time::timeout(most, self.events.recv_async()).await {
+            news |= self.take(event.map_err(|_| DiscoveryEnded)?);
             while let Ok(event) = self.events.try_recv() {
                 news |= self.take(event);
             }
         }
-        (news, self.found.values().cloned().collect())
+        Ok((news, self.found.values().cloned().collect()))
     }
 
     fn take(&mut self, event: ServiceEvent) -> bool {

@@ -10,7 +10,7 @@ mod link;
 mod probe;
 mod tls;
 
-pub use discovery::{Discovery, DiscoveryError, Found};
+pub use discovery::{Discovery, DiscoveryEnded, DiscoveryError, Found};
 pub use endpoint::{Endpoint, EndpointError};
 pub use link::QuicLink;
 pub use probe::multicast_passes;

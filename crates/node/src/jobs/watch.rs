@@ -22,9 +22,10 @@ pub(crate) async fn watch_jobs(node: &Arc<Node>) {
     let mut tried: BTreeMap<String, i64> = BTreeMap::new();
     loop {
         let mut wait = LOOK;
-        let jobs = node.store().jobs().unwrap_or_default();
-        let none = jobs.is_empty();
-        for installed in jobs {
+        let jobs = node.store().jobs();
+        // What cannot be read now is looked at again.
+        let none = jobs.as_ref().is_ok_and(Vec::is_empty);
+        for installed in jobs.unwrap_or_default() {
             if let Some(left) = begin_if_due(node, installed, &mut tried) {
                 wait = wait.min(left);
             }
