@@ -79,7 +79,8 @@ fn told_if_it_fails(work: impl FnOnce() -> u8) -> u8 {
         false => as_ever(info),
     }));
     std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        eprintln!("error: cairn failed inside, and this is a bug: {}", said.lock().unwrap_or_else(PoisonError::into_inner));
+        let said = std::mem::take(&mut *said.lock().unwrap_or_else(PoisonError::into_inner));
+        ui::tell(&format!("error: cairn failed inside, and this is a bug: {said}"));
         FAILED_INSIDE
     })
 }

@@ -46,6 +46,9 @@ pub fn conflicts(args: &ConflictArgs, d: &Value) -> String {
     let mut lines: Vec<String> = rows(d, "conflicts").iter().map(conflict).collect();
     if !lines.is_empty() {
         lines.push("one value stays with `cairn conflicts resolve ID KEY VALUE`".into());
+        if rows(d, "conflicts").iter().any(|c| c["key"] == "deleted") {
+            lines.push("deleted here and edited there: `resolve ID deleted true` keeps it deleted, `false` brings it back".into());
+        }
     }
     let pairs = rows(d, "duplicates");
     if !pairs.is_empty() {

@@ -20,6 +20,11 @@ pub struct Ui {
     unwritten: Mutex<Option<String>>,
 }
 
+/// A line on standard error. Where nobody reads that any more, the work goes on.
+pub fn tell(text: &str) {
+    writeln!(std::io::stderr(), "{text}").ok();
+}
+
 /// A usage error for a program that asked for JSON.
 pub fn usage(message: &str, code: u8) {
     let error = json!({"kind": "usage", "message": message.trim().trim_start_matches("error: "), "hint": "see `cairn --help`"});
@@ -57,7 +62,7 @@ impl Ui {
     /// A line of conversation.
     pub fn say(&self, text: &str) {
         if !self.quiet || self.progress_json {
-            eprintln!("{text}");
+            tell(text);
         }
     }
 
@@ -74,7 +79,7 @@ impl Ui {
     /// The exit code, once everything was said: what could not be written is no success.
     pub fn ended(&self, code: u8) -> u8 {
         let Some(why) = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).take() else { return code };
-        eprintln!("error: the answer could not be written: {why}");
+        tell(&format!("error: the answer could not be written: {why}"));
         if matches!(code, 0 | 9) { 1 } else { code }
     }
 
@@ -170,9 +175,9 @@ impl Ui {
             let error = json!({"kind": error::kind(e), "message": e.to_string(), "hint": hint});
             self.data(&json!({"ok": false, "code": code, "error": error, "warnings": []}).to_string());
         } else {
-            eprintln!("error: {e}");
+            tell(&format!("error: {e}"));
             if let Some(hint) = hint {
-                eprintln!("  {hint}");
+                tell(&format!("  {hint}"));
             }
         }
         code

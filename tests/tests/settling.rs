@@ -306,3 +306,51 @@ fn an_edit_of_what_is_deleted_says_so() {
     assert!(told["warnings"][0].as_str().unwrap().contains("restore"), "{told}");
     assert_eq!(a.json(&["add", "--uncertainty", "5"]).0, 1, "of no position");
 }
+
+/// Whatever order an undo and a purge come in, nobody is shown again what was purged.
+#[test]
+fn a_purge_holds_whenever_a_sync_is_undone() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let known = id(&a.ok(&["add", "--at", "1,1", "--note", "a nest"]));
+    sync(&b, &a);
+    a.ok(&["edit", &known, "species=eagle"]);
+    sync(&b, &a);
+    let last = |device: &Device| device.ok(&["undo"])["syncs"][0]["sync"].as_str().unwrap().to_owned();
+    // Undone first: the purge builds on what is set aside.
+    b.ok(&["undo", &last(&b)]);
+    a.ok(&["purge", &known, "--yes"]);
+    // Made and purged before anybody saw it: the sync brings both.
+    let unseen = id(&a.ok(&["add", "--at", "2,2", "--note", "another nest"]));
+    a.ok(&["purge", &unseen, "--yes"]);
+    sync(&b, &a);
+    let hidden = |device: &Device| {
+        let told = format!("{}{}{}", device.ok(&["list", "--deleted"]), device.ok(&["log"]), device.ok(&["log", &unseen]));
+        assert!(!told.contains("nest") && !told.contains("eagle"), "{told}");
+        assert_eq!(device.ok(&["show", &known])["observations"][0]["purged"], true);
+    };
+    hidden(&b);
+    b.ok(&["undo", &last(&b)]);
+    hidden(&b);
+    assert_eq!(b.ok(&["check"])["findings"], json!([]));
+}
+
+/// Two people tidy up the same slip, each alone: nobody edited it, so there is nothing to settle.
+#[test]
+fn two_deletions_made_apart_are_no_conflict() {
+    let root = folder();
+    let (a, b) = pair(root.path());
+    let both = id(&a.ok(&["add", "--at", "1,1"]));
+    let one = id(&a.ok(&["add", "--at", "2,2"]));
+    sync(&b, &a);
+    a.ok(&["rm", &both]);
+    b.ok(&["rm", &both, &one]);
+    a.ok(&["edit", &one, "count=1"]);
+    sync(&b, &a);
+    for device in [&a, &b] {
+        let told = device.ok(&["conflicts"]);
+        let ids: Vec<&str> = told["conflicts"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, [&one], "{told}");
+    }
+    assert_eq!(a.ok(&["conflicts", "resolve", &one, "deleted", "null"])["observation"]["deleted"], false, "as the list has it");
+}

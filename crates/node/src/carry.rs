@@ -460,9 +460,10 @@ fn judge(
         let message = format!("{} chunks there are sealed with a key this device does not have", o.sealed);
         say(out, "partly", message, "let a member sync with this place, then try again");
     }
-    // Whoever had all of it already has nothing to worry about.
-    if out["state"] == "synced" && incomplete && (o.progress.received > 0 || !setup.push) {
-        say(out, "partly", "not all of what lies there could be read", "what is missing comes from any other device, or when it is whole");
+    if out["state"] == "synced" && incomplete {
+        let again = if o.wrote { "; what is here lies there whole again" } else { "" };
+        let message = format!("not all of what lies there could be read{again}");
+        say(out, "partly", message, "what was only there comes from any other device, or when it is whole");
     }
     if let Some((device, behind)) = if setup.dry_run { None } else { store.gated()? } {
         let (message, remedy) = crate::network::gate_words(&store.device_name(&device), behind);

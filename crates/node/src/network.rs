@@ -89,10 +89,10 @@ fn plan(node: &Node, request: &SyncRequest) -> Result<Plan, NodeError> {
 pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn(&Progress) + Sync)) -> Result<Reply, NodeError> {
     let of = node.clone();
     let copying = (!request.dry_run).then(|| tokio::task::spawn_blocking(move || crate::backup::before_changes(&of)));
-    let copy_fault = match copying {
-        Some(copying) => copying.await.map_err(|e| NodeError::Store { message: e.to_string() })?,
-        None => None,
-    };
+    let mut copy_fault = Vec::new();
+    if let Some(copying) = copying {
+        copy_fault.extend(copying.await.map_err(|e| NodeError::Store { message: e.to_string() })?);
+    }
     let (plan, began) = (plan(node, request)?, crate::now_ms());
     let mut rows = Vec::new();
     for typed in plan.named.iter().filter(|t| *t != "lan") {
@@ -113,14 +113,18 @@ pub(crate) async fn sync(node: &Arc<Node>, request: &SyncRequest, seen: &(dyn Fn
         }
     }
     if !request.dry_run {
-        let with = met(node, &rows);
-        node.store().note_sync(plan.number, &with, crate::now_ms())?;
-        for row in rows.iter().filter(|row| row["received"]["batches"].as_u64().unwrap_or(0) > 0) {
+        let took = |row: &Value| row["received"]["batches"].as_u64().unwrap_or(0) > 0;
+        // One by the clock that brought nothing leaves no trace: there would be a million of them in a year.
+        if !request.metered || rows.iter().any(took) {
+            let with = met(node, &rows);
+            node.store().note_sync(plan.number, &with, crate::now_ms())?;
+        }
+        for row in rows.iter().filter(|row| took(row)) {
             node.tell_synced(row["name"].as_str().or(row["target"].as_str()).unwrap_or_default(), plan.number, row);
         }
         node.heard.send(Heard::Confirmed).ok();
         let arrived = rows.iter().filter_map(|r| r["observations"]["new"].as_u64()).sum();
-        node.after_large_unit(arrived)?;
+        copy_fault.extend(node.after_large_unit(arrived));
     }
     let mut reply = summary(plan.number, rows);
     reply.warnings.extend(copy_fault);

@@ -145,10 +145,13 @@ impl Node {
     }
 
     /// After a large unit: gives back the space that its pages no longer need.
-    pub(crate) fn after_large_unit(&self, observations: u64) -> Result<(), NodeError> {
-        if observations < LARGE_UNIT {
-            return Ok(());
-        }
+    pub(crate) fn after_large_unit(&self, observations: u64) -> Option<String> {
+        let done = if observations < LARGE_UNIT { Ok(()) } else { self.compact() };
+        // What was taken is durable, whatever becomes of this.
+        done.err().map(|e| format!("unused space could not be given back to the disk: {e}"))
+    }
+
+    fn compact(&self) -> Result<(), NodeError> {
         let file = StoreFiles::new(&self.folder).store();
         let mut store = self.store();
         store.set_file_bytes(fs::metadata(&file).map_err(|e| NodeError::file(&file, e))?.len());
@@ -173,7 +176,22 @@ impl Node {
             let store = self.store();
             (store.digest()?, store.set_aside_changes())
         };
-        let reply = match request {
+        let reply = self.answer(request, told);
+        let store = self.store();
+        self.doors.refresh(&store);
+        // Also of what failed after something was durable.
+        if store.digest().is_ok_and(|now| now != before) {
+            // Nobody listens when no link is open.
+            self.changed.send(LOCAL).ok();
+        }
+        if store.set_aside_changes() != aside {
+            self.heard.send(Heard::SetAside { changes: store.set_aside_changes() }).ok();
+        }
+        reply
+    }
+
+    fn answer(&self, request: Request, told: &dyn Fn(u64, u64, u64)) -> Result<Reply, NodeError> {
+        match request {
             Request::Whoami => reading::whoami(self),
             Request::Devices(request) => devices::devices(self, &request),
             Request::Policy(request) => devices::policy(self, &request),
@@ -212,17 +230,7 @@ impl Node {
             Request::Doctor(_) => Err(NodeError::input("it looks at the network: use `doctor`")),
             Request::Job(_) => Err(NodeError::input("a job may need the network: use `job`")),
             Request::Sync(_) => Err(NodeError::input("a sync needs the network: use `sync`")),
-        }?;
-        let store = self.store();
-        self.doors.refresh(&store);
-        if store.digest()? != before {
-            // Nobody listens when no link is open.
-            self.changed.send(LOCAL).ok();
         }
-        if store.set_aside_changes() != aside {
-            self.heard.send(Heard::SetAside { changes: store.set_aside_changes() }).ok();
-        }
-        Ok(reply)
     }
 }
 

@@ -164,8 +164,9 @@ pub(crate) fn resolve(node: &Node, id: &str, key: &str, value: &str) -> Answered
     let typed = match doc_key {
         DocKey::Deleted => match value {
             "true" => Some(Value::Bool(true)),
-            "false" => None,
-            _ => return Err(NodeError::input("`deleted` is settled with true or false")),
+            // As `conflicts` lists the other side: an edit, which has no value of this key.
+            "false" | "null" => None,
+            _ => return Err(NodeError::input("`deleted` is settled with true (it stays deleted) or false (it comes back)")),
         },
         _ => Some(offered_value(&offered, value)?),
     };
@@ -180,5 +181,8 @@ pub(crate) fn resolve(node: &Node, id: &str, key: &str, value: &str) -> Answered
     };
     let mut reply = shown(&store, &id)?;
     reply.data["settled"] = json!(settled);
+    if view.seen.deleted && doc_key != DocKey::Deleted {
+        reply.warnings.push(format!("it is deleted and stays so: `cairn restore {id}` shows it again"));
+    }
     Ok(reply)
 }

@@ -489,7 +489,9 @@ fn unseen_edits(row: &DocRow, changes: &[(Change, DeviceId)]) -> Option<Conflict
     let key = DocKey::Deleted.encode();
     let (op, value) = row.state.values(&key).into_iter().next()?;
     let (deletion, deleter) = changes.iter().find(|(c, _)| c.actor == op.actor && (c.start_op..=c.max_op()).contains(&op.counter))?;
-    let mut saw = vec![deletion.hash];
+    // Who deleted it too, not knowing of the other, has nothing to settle: nor has what saw either.
+    let wrote = |op: &OpId| changes.iter().find(|(c, _)| c.actor == op.actor && (c.start_op..=c.max_op()).contains(&op.counter));
+    let mut saw: Vec<ChangeHash> = row.state.values(&key).iter().filter_map(|(op, _)| wrote(op)).map(|(c, _)| c.hash).collect();
     // Changes are applied parents first, so one pass finds every descendant.
     for (change, _) in changes {
         if change.deps.iter().any(|d| saw.contains(d)) {

@@ -505,7 +505,8 @@ impl Store {
         if (file.max(held) as f64) < live as f64 * SLACK {
             return Ok(false);
         }
-        Ok(self.db.compact()?)
+        // After a disk that refused, nothing is known of the file until it is opened anew.
+        self.db.compact().inspect_err(|_| self.broken = true).map_err(Into::into)
     }
 
     /// Tells how large the file is, for [`Store::compact`].

@@ -3,7 +3,8 @@
 use super::Looks;
 use crate::home::Home;
 use crate::{Node, NodeError, now_ms};
-use cairn_model::Instant;
+use cairn_model::{DeviceId, Instant};
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -53,6 +54,9 @@ fn states(node: &Node, looks: &mut Looks) -> Result<(), NodeError> {
     Ok(())
 }
 
+/// Changes looked at for times that are still to come: those that claim the latest.
+const LATEST: usize = 200;
+
 fn clocks(node: &Node, looks: &mut Looks) -> Result<(), NodeError> {
     let now = now_ms();
     if now < FIRST_MS {
@@ -60,10 +64,14 @@ fn clocks(node: &Node, looks: &mut Looks) -> Result<(), NodeError> {
         return Ok(());
     }
     let store = node.store();
-    let ahead: Vec<(String, i64)> = (store.newest_wall_ms()?.into_iter())
-        .filter(|(device, ms)| *device != store.device() && *ms > now + CLOCK_MS)
-        .map(|(device, ms)| (store.device_name(&device), ms))
-        .collect();
+    // A change is dated when it is made, a batch when it is cut: the clock may have been set right in between.
+    let changes = store.recent(LATEST)?.into_iter().filter_map(|e| Some((e.device?, e.time_ms)));
+    let mut latest: BTreeMap<DeviceId, i64> = BTreeMap::new();
+    for (device, ms) in store.newest_wall_ms()?.into_iter().chain(changes).filter(|(d, ms)| *d != store.device() && *ms > now + CLOCK_MS) {
+        let known = latest.entry(device).or_insert(ms);
+        *known = ms.max(*known);
+    }
+    let ahead: Vec<(String, i64)> = latest.into_iter().map(|(device, ms)| (store.device_name(&device), ms)).collect();
     if ahead.is_empty() {
         looks.fine("clock", "no other device has written at a later time than now");
     }

@@ -135,16 +135,22 @@ fn import(node: &Node, request: &ImportRequest, told: Told<'_>) -> Result<Reply,
     let size = std::fs::metadata(path).map_or(0, |m| m.len());
     let (stats, maker) =
         stream(node, &plan, rows, maker, (path, before), &|rows| told(bytes.load(Ordering::Relaxed).min(size), size, rows))?;
-    node.after_large_unit(stats.created + stats.updated)?;
-    if let Some(rejects) = &request.rejects {
-        write_rejects(Path::new(rejects), path, &options, &stats)?;
-    }
+    let failed = finish(node, request, (path, &options), &stats);
     if request.strict && stats.rejected_count > 0 {
         return Err(strictly_refused(path, &stats));
     }
     let mut reply = reply(&stats, request, &maker);
-    reply.warnings.extend(notes);
+    reply.warnings.extend(notes.into_iter().chain(failed));
     Ok(reply)
+}
+
+/// What follows once the rows are in. Who is told that an import failed would bring them again: what goes wrong here is a warning.
+fn finish(node: &Node, request: &ImportRequest, (path, options): (&Path, &ReadOptions), stats: &ImportStats) -> Vec<String> {
+    let mut failed: Vec<String> = node.after_large_unit(stats.created + stats.updated).into_iter().collect();
+    if let Some(Err(e)) = request.rejects.as_ref().map(|rejects| write_rejects(Path::new(rejects), path, options, stats)) {
+        failed.push(format!("the refused rows could not be written: {e}"));
+    }
+    failed
 }
 
 fn strictly_refused(path: &Path, stats: &ImportStats) -> NodeError {
