@@ -207,7 +207,7 @@ Examples:
 
 pub const UNDO_HELP: &str =
     "Undo is a view of this device alone: what the sync brought is held, counted and passed on as before, and not shown here.
-What your later work builds on stays. It can be done at any time, and taken back with `cairn redo SYNC`.
+What your later work builds on stays; what a sync said of who belongs, and its configuration, are never set aside. It can be done at any time, and taken back with `cairn redo SYNC`.
 To take something back for everybody: `cairn revert`.
 
 Examples:

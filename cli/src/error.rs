@@ -60,6 +60,9 @@ pub fn hint(e: &NodeError) -> Option<&str> {
         }
         NodeError::UnknownProject { .. } | NodeError::WhichProject { .. } => "name one with --project",
         NodeError::Exists { .. } => "see it with `cairn whoami`",
+        NodeError::InUse { holder } if holder.contains("cairn serve") && !holder.contains("does not answer") => {
+            "a service runs for this project already: every command talks to it, and it must be stopped before another one begins"
+        }
         NodeError::InUse { .. } => "wait for it to end, give --wait SECONDS, or stop it",
         NodeError::NotFound { what } if ["(`", "sync `", "version `", "copy `"].iter().any(|told| what.contains(told)) => return None,
         NodeError::NotFound { what } if what.starts_with("remote") => "`cairn remote` shows what there is",

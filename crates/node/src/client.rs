@@ -97,7 +97,8 @@ impl Client {
             }
             Request::Whoami | Request::Status => {
                 let project = json!({"name": name, "role": null, "state": "pending"});
-                let data = json!({"device": device.to_string(), "digits": device.digits(), "state": "pending", "name": name, "projects": [project]});
+                let state = json!({"state": "waiting-for-approval", "count": 1, "since": null, "next": APPROVE});
+                let data = json!({"device": device.to_string(), "digits": device.digits(), "state": "pending", "name": name, "projects": [project], "states": [state]});
                 let warnings = vec!["a coordinator must approve this device; `cairn sync` asks again".to_owned()];
                 Ok(Some(Reply { data, warnings, ..Reply::default() }))
             }

@@ -108,13 +108,16 @@ pub(crate) fn revert(node: &Node, request: &RevertRequest) -> Answered {
     let kept: Vec<String> = done.kept.iter().take(1000).map(ToString::to_string).collect();
     let mut reply = Reply::new(json!({
         "act": done.unit.map(|u| u.to_string()), "deleted": done.deleted, "restored": done.restored, "changed": done.changed,
-        "unchanged": done.unchanged, "kept": kept, "kept_values": done.kept_values, "refused": done.refused, "dry_run": request.dry_run,
+        "unchanged": done.unchanged, "kept": kept, "kept_values": done.kept_values, "refused": done.refused, "purged": done.purged, "dry_run": request.dry_run,
     }));
     if !done.kept.is_empty() {
         reply.warnings.push(format!(
             "{} observations were edited by somebody since and are kept as they are; `--all` deletes them too (`restore` brings them back)",
             done.kept.len()
         ));
+    }
+    if done.purged > 0 {
+        reply.warnings.push(format!("the content of {} observations was purged: nothing of it comes back", done.purged));
     }
     if done.kept_values > 0 {
         reply.warnings.push(format!("{} values were kept: somebody wrote another one since", done.kept_values));

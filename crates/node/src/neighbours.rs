@@ -69,11 +69,9 @@ fn lock(known: &Known) -> std::sync::MutexGuard<'_, BTreeMap<String, Near>> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Announces this device and keeps a link with each other one that is near. Never ends; begins anew when the network does.
-pub(crate) async fn find_devices(node: &Arc<Node>, endpoint: &Arc<Endpoint>, address: SocketAddr, wanted: bool) {
-    if !wanted {
-        return std::future::pending().await;
-    }
+/// Announces this device and keeps a link with each other one that is near, where there is an address to announce. Begins anew when the network does.
+pub(crate) async fn find_devices(node: &Arc<Node>, endpoint: &Arc<Endpoint>, address: Option<SocketAddr>) {
+    let Some(address) = address else { return };
     // The name stays while the service runs, so that who is linked already is not linked again.
     let name: [u8; 8] = (&mut OsEntropy as &mut dyn Entropy).bytes();
     let known = Known::default();

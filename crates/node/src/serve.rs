@@ -10,6 +10,7 @@ use crate::network::{peers_near, sync};
 use crate::relay::watch_relays;
 use crate::remotes::watch_timetable;
 use crate::request::{Reply, Request};
+use crate::running::Running;
 use crate::socket::{self, Line, write_line};
 use crate::watch::watch_remotes;
 use cairn_quic::Endpoint;
@@ -168,18 +169,13 @@ async fn serve_until(
     let listener = socket::listen(node.folder())?;
     ready(json!({"listen": [address.to_string()], "device": device.to_string()}));
     let discover = options.discovery && !options.listen.ip().is_loopback();
+    let watching = watch(node, &endpoint, discover.then_some(address));
     tokio::select! {
         () = accept_links(node, &endpoint) => {}
         () = answer_requests(node, &listener) => {}
-        () = find_devices(node, &endpoint, address, discover) => {}
-        () = watch_doors(node) => {}
-        () = watch_remotes(node) => {}
-        () = watch_relays(node) => {}
-        () = watch_far(node, &endpoint) => {}
-        () = watch_timetable(node) => {}
-        () = watch_jobs(node) => {}
         () = stop => {}
     }
+    drop(watching);
     node.ending.send_replace(true);
     // One that does not take it in time hears that the stream broke off.
     tokio::time::timeout(LAST_WORD, node.ending.closed()).await.ok();
@@ -187,6 +183,23 @@ async fn serve_until(
         node.note_spent(&budget, true)?;
     }
     socket::remove(node.folder())
+}
+
+/// What a service does unasked, each by itself: one that waits for the store, or for a share that does not answer, keeps neither links nor
+/// requests nor the end waiting.
+fn watch(node: &Arc<Node>, endpoint: &Arc<Endpoint>, announced: Option<SocketAddr>) -> Vec<Running> {
+    let (of, over) = (|| node.clone(), || endpoint.clone());
+    let (a, b, c, d, e, f, g) = (of(), of(), of(), of(), of(), of(), of());
+    let (near, far) = (over(), over());
+    vec![
+        Running::start(async move { find_devices(&a, &near, announced).await }),
+        Running::start(async move { watch_doors(&b).await }),
+        Running::start(async move { watch_remotes(&c).await }),
+        Running::start(async move { watch_relays(&d).await }),
+        Running::start(async move { watch_far(&e, &far).await }),
+        Running::start(async move { watch_timetable(&f).await }),
+        Running::start(async move { watch_jobs(&g).await }),
+    ]
 }
 
 /// Invitations that arrive over a link open a door here too.

@@ -97,7 +97,10 @@ impl State {
             State::UpToDate => "nothing to do",
             State::ToSend | State::ToReceive => "cairn sync",
             State::NotCounted => "ask a coordinator for a new ticket, then `cairn join TICKET`; nothing recorded here is lost",
-            State::Removed => "ask a coordinator; what is here stays readable, and `cairn export` takes it along",
+            State::Removed => {
+                "ask a coordinator to let it in again (`cairn devices approve`): what was recorded here and had not arrived waits until then, and counts once \
+                 they accept it (`cairn devices quarantine`); what is shown stays readable, and `cairn export` takes it along"
+            }
             State::ConfigurationDiffers => "`cairn config adopt` here, or wait until the others have adopted it",
             State::Quarantined => "`cairn devices quarantine` shows what it is; a coordinator can accept it",
             State::SetAside => "`cairn undo` lists the syncs, `cairn redo SYNC` shows it again",
@@ -117,15 +120,20 @@ pub(crate) fn states(store: &Store, now_ms: i64) -> Result<Vec<Value>, NodeError
         Ok(()) if store.is_refused()? => out.push((State::NotCounted, 1, None)),
         Ok(()) => {}
     }
+    let removed = out.first().is_some_and(|(state, ..)| *state == State::Removed);
+    // Who has just entered and has not even the configuration has everything to receive, however much that is.
+    let nothing_yet = u64::from(store.configuration().is_none());
     let (quarantined, _) = store.set_apart_counts()?;
     let counts = [
         (State::ToSend, store.coverage()?.unsynced),
-        (State::ToReceive, store.known_elsewhere()?),
+        (State::ToReceive, store.known_elsewhere()?.max(nothing_yet)),
         (State::ConfigurationDiffers, u64::from(store.gated()?.is_some())),
         (State::Quarantined, quarantined),
         (State::SetAside, store.set_aside_changes()),
     ];
-    out.extend(counts.into_iter().filter(|(_, n)| *n > 0).map(|(state, n)| (state, n, None)));
+    // Nobody would take it from a removed device, nor give it anything.
+    let idle = |state: &State| removed && matches!(state, State::ToSend | State::ToReceive);
+    out.extend(counts.into_iter().filter(|(state, n)| *n > 0 && !idle(state)).map(|(state, n)| (state, n, None)));
     let others = store.membership().members.len() > 1;
     // An address from a ticket is of nobody who was met.
     let last = store.met()?.iter().map(|(_, known)| known.met_ms).filter(|ms| *ms > 0).max();

@@ -51,6 +51,8 @@ pub struct Reverted {
     pub kept_values: u64,
     /// Kept, because this device may not edit them.
     pub refused: u64,
+    /// Their content was taken away for good.
+    pub purged: u64,
 }
 
 type Wanted = Vec<(String, Option<Value>)>;
@@ -60,6 +62,7 @@ enum Outcome {
     Write(Wanted, &'static str, u64),
     Nothing,
     Kept,
+    Purged,
 }
 
 impl Store {
@@ -81,6 +84,7 @@ impl Store {
                 match outcome(t, mem, &taken.row, what, &targets, plan)? {
                     Outcome::Nothing => out.unchanged += 1,
                     Outcome::Kept => out.kept.push(*doc),
+                    Outcome::Purged => out.purged += 1,
                     Outcome::Write(..) if may_edit(t, mem, doc).is_err() => out.refused += 1,
                     Outcome::Write(wanted, act, kept) => {
                         out.kept_values += kept;
@@ -155,7 +159,7 @@ fn outcome(
     plan: RevertPlan,
 ) -> Result<Outcome, StoreError> {
     if row.state.get("purged") == Some(&Value::Bool(true)) {
-        return Ok(Outcome::Kept);
+        return Ok(Outcome::Purged);
     }
     let all = changes(t, mem, row)?;
     if let RevertWhat::Version(_, head) = what {
