@@ -59,7 +59,7 @@ pub enum RemoteVerb {
         #[arg(long)]
         pull: bool,
         /// Only ever give what is missing there
-        #[arg(long)]
+        #[arg(long, conflicts_with = "pull")]
         push: bool,
         /// `serve` visits it then, and not all the time: 07:00, or "mon 07:00"
         #[arg(long, value_name = "TIME")]

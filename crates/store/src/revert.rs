@@ -1,10 +1,11 @@
 //! Going back for everybody: changes that undo what an import or a batch did, or bring an observation to an earlier version. They
 //! are edits like any other: they sync, they merge, and the history keeps what was there.
 
-use crate::docs::{DocRow, Stored, read_batch, read_change, rebuild, take};
+use crate::docs::{DocRow, read_batch, rebuild, take};
 use crate::feeds::{BatchRow, batch_key};
 use crate::local::{cut, cut_unit, may_edit, write_taken};
 use crate::mem::Mem;
+use crate::reader::ChangeReader;
 use crate::tables::{Tables, from_bytes};
 use crate::{Store, StoreError};
 use cairn_model::{Change, ChangeHash, DocId, DocKey, DocKind, DocState, FeedId, UnitId, Value};
@@ -79,9 +80,10 @@ impl Store {
             let unit = UnitId(ctx.entropy.bytes());
             mem.open.act = Some((UnitKind::Revert, unit, 0));
             let mut out = Reverted { unit: Some(unit), ..Reverted::default() };
+            let mut reader = ChangeReader::default();
             for doc in &documents {
                 let taken = take(t, mem, DocKind::Observation, doc)?;
-                match outcome(t, mem, &taken.row, what, &targets, plan)? {
+                match outcome(t, mem, &taken.row, (what, &targets), plan, &mut reader)? {
                     Outcome::Nothing => out.unchanged += 1,
                     Outcome::Kept => out.kept.push(*doc),
                     Outcome::Purged => out.purged += 1,
@@ -110,13 +112,14 @@ impl Store {
         only_counted.map_or(done, Ok)
     }
 
-    /// The batches that are taken back, and the observations they touch.
-    fn targets(&self, what: &RevertWhat) -> Result<(BTreeSet<u64>, BTreeSet<DocId>), StoreError> {
+    /// The batches that are taken back, and the observations they touch, in their order: what lies together is read once, now and when it
+    /// is looked at again.
+    fn targets(&self, what: &RevertWhat) -> Result<(BTreeSet<u64>, Vec<DocId>), StoreError> {
         if let RevertWhat::Version(doc, _) = what {
-            return Ok((BTreeSet::new(), BTreeSet::from([*doc])));
+            return Ok((BTreeSet::new(), vec![*doc]));
         }
         let v = self.view()?;
-        let (mut batches, mut documents) = (BTreeSet::new(), BTreeSet::new());
+        let (mut batches, mut known, mut documents) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         let feed = |key: u64| &self.mem.feeds[(key >> 40) as usize];
         for row in v.batches.iter()? {
             let (key, bytes) = row?;
@@ -130,7 +133,7 @@ impl Store {
                 batches.insert(key);
                 let batch = read_batch(&v, &self.mem, (key >> 40) as u32, key & 0xff_ffff_ffff)?;
                 let observations = batch.header.items.iter().filter(|i| i.doc_kind() == Some(DocKind::Observation));
-                documents.extend(observations.map(|i| i.doc));
+                documents.extend(observations.map(|i| i.doc).filter(|doc| known.insert(*doc)));
             }
         }
         if batches.is_empty() { Err(StoreError::NoAct) } else { Ok((batches, documents)) }
@@ -154,14 +157,14 @@ fn outcome(
     t: &Tables<'_>,
     mem: &Mem,
     row: &DocRow,
-    what: &RevertWhat,
-    targets: &BTreeSet<u64>,
+    (what, targets): (&RevertWhat, &BTreeSet<u64>),
     plan: RevertPlan,
+    reader: &mut ChangeReader,
 ) -> Result<Outcome, StoreError> {
     if row.state.get("purged") == Some(&Value::Bool(true)) {
         return Ok(Outcome::Purged);
     }
-    let all = changes(t, mem, row)?;
+    let all: Vec<Change> = row.applied.iter().map(|at| reader.read(t, mem, at)).collect::<Result<_, _>>()?;
     if let RevertWhat::Version(_, head) = what {
         if !all.iter().any(|change| change.hash == *head) {
             return Err(StoreError::NoAct);
@@ -228,10 +231,6 @@ fn wrote_last(row: &DocRow, all: &[Change], by: &BTreeSet<ChangeHash>, key: &str
         // Applied parents first: the last change that names the key took the value away.
         None => all.iter().rev().find(|c| c.ops.iter().any(|op| op.key.as_deref() == Some(key))).is_some_and(|c| by.contains(&c.hash)),
     }
-}
-
-fn changes(t: &impl Stored, mem: &Mem, row: &DocRow) -> Result<Vec<Change>, StoreError> {
-    row.applied.iter().map(|at| read_change(t, mem, at)).collect()
 }
 
 /// The changes a change has seen, with itself.
