@@ -287,8 +287,9 @@ fn floods_are_answered_shortly_and_named() {
     let said = (0..200).map(|_| server.ask("GET", "/v1", &[], b"")).find(|a| a.status == 429).expect("limited");
     assert_eq!(said.code(), Code::Rate);
     assert!(said.json()["retry_after_s"].as_u64().is_some() && said.head.contains("retry-after: "));
-    let proxied = server.ask("GET", "/v1", &[("x-forwarded-for", "203.0.113.7")], b"");
-    assert_eq!(proxied.status, 429, "a header does not make another address");
+    // Each names another: were it believed, none would be limited. One alone may find that a moment has passed.
+    let proxied = |n: u32| server.ask("GET", "/v1", &[("x-forwarded-for", &format!("203.0.113.{n}"))], b"").status;
+    assert!((0..200).any(|n| proxied(n) == 429), "a header does not make another address");
     server.well();
 }
 
