@@ -409,6 +409,8 @@ pub enum DeviceVerb {
     },
     /// Do not let in a device that asked to
     Refuse { device: String },
+    /// Believe again what a device lists in folders, files and relays, although a list of it was wrong
+    Believe { device: String },
     /// Compare the digits that the other device shows (`cairn whoami` there)
     Verify {
         device: String,

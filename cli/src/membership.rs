@@ -110,6 +110,7 @@ pub fn device_request(what: Option<&DeviceVerb>) -> Result<DeviceRequest, NodeEr
         }
         Some(DeviceVerb::Approve { device, role }) => DeviceRequest::Approve { device: device.clone(), role: role.clone() },
         Some(DeviceVerb::Refuse { device }) => DeviceRequest::Refuse { device: device.clone() },
+        Some(DeviceVerb::Believe { device }) => DeviceRequest::Believe { device: device.clone() },
         Some(DeviceVerb::Verify { device, digits }) => DeviceRequest::Verify { device: device.clone(), digits: digits.join(" ") },
         Some(DeviceVerb::Quarantine { what: None }) => DeviceRequest::Quarantine,
         Some(DeviceVerb::Quarantine { what: Some(QuarantineVerb::Accept { which, through }) }) => {

@@ -80,6 +80,16 @@ fn teams_that_only_share_a_mailbox_converge() {
     histories(400_001, count, &Config { carried: true, governs: true, devices: 3..=6, steps: 40..=160, ..Config::default() });
 }
 
+/// A member of the lowest role, or one that may write, cheats in the mailbox: lists that are not true, boxes that do not open, junk,
+/// floods of feeds, operations and heads. The others hold the same in the end, and nobody writes any more.
+#[test]
+fn a_member_who_cheats_stops_nobody() {
+    let count = std::env::var("CAIRN_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(120);
+    histories(600_001, count, &Config { carried: true, hostile: true, clones: false, ..Config::default() });
+    let teams = Config { carried: true, hostile: true, governs: true, devices: 3..=5, steps: 40..=120, ..Config::default() };
+    histories(610_001, count / 2, &teams);
+}
+
 #[test]
 fn one_seed_gives_one_history() {
     for seed in 7..12 {

@@ -295,7 +295,7 @@ impl<'a> Columns<'a> {
         let mut pred_counters = Rle::new(self.pred_counter);
         let mut last_counter = 0i64;
         let mut ops = Vec::new();
-        let mut preds_left = limits::OPS_PER_CHANGE * 4;
+        let mut preds_left = limits::PREDS_PER_CHANGE;
         while let Some(action) = actions.next(Reader::number)? {
             if ops.len() >= limits::OPS_PER_CHANGE {
                 return Err(ChangeError::Limit("operations of a change"));

@@ -35,5 +35,5 @@ pub use observation::{FieldValue, Observation};
 pub use observation_ref::{FieldRef, ObservationRef};
 pub use place::{Place, PlaceError};
 pub use shape::{Coord, Shape, ShapeError};
-pub use state::{ApplyError, DocState, LiveOp};
+pub use state::{ApplyError, DocState, LiveOp, StateBuilder};
 pub use value::{Value, ValueRef};

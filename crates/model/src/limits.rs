@@ -6,6 +6,8 @@ pub const FIELD_VALUE_BYTES: usize = 1 << 20;
 pub const DOCUMENT_BYTES: usize = 16 << 20;
 /// Keys in one change: one row of the widest table people bring (XLSForm, 1,000 columns) fits.
 pub const OPS_PER_CHANGE: usize = 4096;
+/// Operations that those of one change may name as their predecessors, in all.
+pub const PREDS_PER_CHANGE: usize = 4 * OPS_PER_CHANGE;
 /// Bytes of one document key.
 pub const KEY_BYTES: usize = 1024;
 /// Bytes of one change alone, as it may be received.

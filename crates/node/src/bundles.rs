@@ -98,7 +98,8 @@ fn since_base(node: &Node, since: &str) -> Result<Vec<Tip>, NodeError> {
         if !Path::new(since).exists() {
             return Err(NodeError::file(Path::new(since), "it is not there"));
         }
-        let setup = ExchangeSetup { pull: true, dry_run: true, for_readers: true, ..ExchangeSetup::default() };
+        // What a manifest says is not enough here: what is left out of the new bundle must be in the old one.
+        let setup = ExchangeSetup { pull: true, dry_run: true, for_readers: true, prove: true, ..ExchangeSetup::default() };
         let carried = node.carry(&mut mailbox, None, setup, None, &mut |_| {});
         return match carried.visit.ended {
             Some(e) => Err(from_visit(e)),

@@ -446,6 +446,13 @@ fn judge(
     if o.lost > 0 {
         faults.push(format!("{} chunks there are damaged or gone", o.lost));
     }
+    for liar in &o.liars {
+        let name = store.device_name(liar);
+        faults.push(format!(
+            "{name} ({liar}) listed a chunk there that does not hold what the list says: what {name} lists is not believed on this device any more; \
+             `cairn devices believe {liar}` takes that back"
+        ));
+    }
     if o.gaps > 0 {
         let remedy = match o.partial {
             true => {
@@ -464,6 +471,11 @@ fn judge(
         let again = if o.wrote { "; what is here lies there whole again" } else { "" };
         let message = format!("not all of what lies there could be read{again}");
         say(out, "partly", message, "what was only there comes from any other device, or when it is whole");
+    }
+    if out["state"] == "synced" && o.own_lacking > 0 && !setup.dry_run {
+        let there = o.own.saturating_sub(o.own_lacking);
+        let message = format!("{there} of the {} batches made on this device lie there", o.own);
+        say(out, "carried", message, "a sync in both directions, without `--pull` or `--only`, adds the rest");
     }
     if let Some((device, behind)) = if setup.dry_run { None } else { store.gated()? } {
         let (message, remedy) = crate::network::gate_words(&store.device_name(&device), behind);

@@ -147,6 +147,12 @@ pub(crate) fn devices(node: &Node, request: &DeviceRequest) -> Answered {
             store.refuse(&device)?;
             one(&store, &device)
         }
+        DeviceRequest::Believe { device } => {
+            let mut store = node.store();
+            let device = device_of(&store, device)?;
+            store.believe_again(&device)?;
+            one(&store, &device)
+        }
         DeviceRequest::Verify { device, digits } => verify(&mut node.store(), device, digits),
         DeviceRequest::Recover { words, remove } => recover(node, words, remove),
         DeviceRequest::Quarantine => Ok(Reply::new(json!({"quarantine": quarantine(&node.store())?}))),
@@ -166,11 +172,13 @@ fn removal(how: Option<&str>, since: Option<u64>) -> Result<Removal, NodeError> 
 fn rows(store: &Store) -> Result<Vec<Value>, NodeError> {
     let met = store.met()?;
     let m = store.membership();
+    let distrusted = store.distrusted()?;
+    let lists_wrongly = |d: &DeviceId| distrusted.iter().any(|other| other.device == *d);
     let seen = |d: &DeviceId| met.iter().find(|(k, _)| k == d).and_then(|(_, k)| Instant::from_unix_ms(k.met_ms)).map(|i| i.to_rfc3339());
     let row = |d: &DeviceId, name: &str, state: &str| {
         json!({
             "device": d.to_string(), "digits": d.digits(), "name": name, "role": Value::Null, "state": state, "last_seen": seen(d),
-            "verified": store.is_verified(d).unwrap_or(false), "this": *d == store.device(),
+            "verified": store.is_verified(d).unwrap_or(false), "this": *d == store.device(), "lists_wrongly": lists_wrongly(d),
         })
     };
     let mut out = Vec::new();
@@ -226,6 +234,13 @@ pub(crate) fn alerts(store: &Store) -> Vec<String> {
             _ => continue,
         };
         out.push(format!("the recovery words were used: they {what}"));
+    }
+    for wrong in store.distrusted().unwrap_or_default().iter().filter(|d| m.members.contains_key(&d.device)) {
+        let (name, device) = (store.device_name(&wrong.device), wrong.device);
+        out.push(format!(
+            "{name} ({device}) listed a chunk in a mailbox that does not hold what the list says: its lists are not believed on this device. \
+             Its program may be damaged, or its owner withholds the work of others: a coordinator can remove it; `cairn devices believe {device}` takes this back"
+        ));
     }
     for hash in &m.void {
         let Some(op) = log.find(hash) else { continue };

@@ -18,7 +18,7 @@ use cairn_store::{Entropy, OsEntropy, Store};
 use cairn_sync::{CloseReason, FrameReader, Guest, Step, Way, frame, limits};
 use cairn_trust::{
     ChunkKind, Code, ControlOp, DeviceKeys, InviteMode, Keyring, Ticket, TicketError, check_digits, code_knock_key, invitation_knock_key,
-    mailbox_handle, open_ask, relay_access, relay_knock, relay_log, same_ask,
+    mailbox_handle, open_ask, relay_access, relay_knock, relay_log, seal_ask,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -308,7 +308,7 @@ fn ask_mailbox(
     let invitation = ticket.invitation_keys().device().0;
     let asks = read_some(mailbox, &listing, &[ChunkKind::Ask])?;
     let asked = asks.iter().any(|chunk| open_ask(&ticket.project, &invitation, chunk).is_ok_and(|found| found == join));
-    if !asked && let Some(chunk) = same_ask(&ticket.project, &invitation, join) {
+    if !asked && let Ok(chunk) = seal_ask(&ticket.project, &invitation, join) {
         mailbox.add(&[chunk])?;
         mailbox.commit()?;
     }

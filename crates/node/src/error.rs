@@ -190,7 +190,9 @@ impl From<StoreError> for NodeError {
             ),
             StoreError::InUse { holder } => NodeError::InUse { holder },
             StoreError::Missing(path) => NodeError::NoProject { home: path.display().to_string() },
-            StoreError::Edit(_) | StoreError::Source(_) | StoreError::DocumentSize { .. } => NodeError::Input { message },
+            StoreError::Edit(_) | StoreError::Source(_) | StoreError::DocumentSize { .. } | StoreError::DocumentFull { .. } => {
+                NodeError::Input { message }
+            }
             StoreError::NotFound(id) => NodeError::NotFound { what: format!("observation {id}") },
             StoreError::Role { act, .. } => {
                 let writes = act.contains("observations") || act.contains("configuration");

@@ -4,9 +4,11 @@ use crate::desk::Tally;
 use cairn_contract::{Mailbox, MailboxError};
 use cairn_store::{Store, StoreError};
 use cairn_sync::{
-    Exchange, ExchangeSetup, Known, Listed, Made, MailAnswer, MailEffect, MailEvent, MailRequest, Outcome, Progress, Run, Shown, Taken,
+    Exchange, ExchangeSetup, Known, Lacking, Listed, Made, MailAnswer, MailEffect, MailEvent, MailRequest, Outcome, Progress, Shown, Taken,
+    Tried,
 };
-use cairn_trust::Tip;
+use cairn_trust::EpochId;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why a visit ended early. What was taken before is taken.
 #[derive(Debug, thiserror::Error)]
@@ -89,8 +91,35 @@ fn carry_out(mailbox: &mut dyn Mailbox, effect: MailEffect, told: &mut Told) -> 
     })
 }
 
-fn runs(known: &Known) -> Vec<(u64, Tip)> {
-    known.runs.iter().map(|r| (r.from, r.tip)).collect()
+fn ops(known: &Known) -> BTreeSet<[u8; 16]> {
+    known.ops.values().flatten().copied().collect()
+}
+
+fn boxed(known: &Known) -> BTreeMap<EpochId, BTreeSet<[u8; 8]>> {
+    let mut out: BTreeMap<EpochId, BTreeSet<[u8; 8]>> = BTreeMap::new();
+    for (epoch, readers) in known.boxed.values().flatten() {
+        out.entry(*epoch).or_default().extend(readers);
+    }
+    out
+}
+
+/// What a mailbox lacks. Where it is only told, nothing is written here either.
+fn lacking(store: &mut Store, mut known: Known, tells_only: bool, most: Option<u64>, tally: &mut Tally) -> Result<Lacking, StoreError> {
+    let own = store.own_batches();
+    let proved_only = store.uncovered(&known.proofs, &[], &known.base)?.0;
+    let own_lacking = proved_only.iter().filter(|l| l.device == store.device()).map(|l| l.tip.seq + 1 - l.from).sum();
+    let (uncovered, joined) = store.uncovered(&known.proofs, &known.claims, &known.base)?;
+    known.proofs = joined;
+    let (ops, boxes) = store.mail_lacking(&ops(&known), &boxed(&known))?;
+    let open = tells_only.then(|| store.open_lot()).flatten();
+    let (uncovered, cut_short) = match most {
+        Some(most) => store.within(uncovered, most)?,
+        None => (uncovered, false),
+    };
+    let lacks = uncovered.into_iter().chain(open).collect();
+    let may_write = tells_only || store.may_mail()?;
+    tally.told = (may_write && !tells_only).then(|| store.own_operations());
+    Ok(Lacking { lacks, known, others: ops + boxes, may_write, cut_short, own, own_lacking, device: store.device() })
 }
 
 /// Carries out one request for the visit to the mailbox `id` (none: nothing is remembered). An error means nothing was done.
@@ -102,9 +131,10 @@ pub fn answer_mail(
     tally: &mut Tally,
 ) -> Result<MailAnswer, StoreError> {
     Ok(match request {
-        MailRequest::Prepare => {
-            tally.changed |= store.prepare(now_ms)?;
-            MailAnswer::Done
+        MailRequest::Prepare(cut) => {
+            tally.changed |= cut && store.prepare(now_ms)?;
+            let (keys, held) = store.usable_with();
+            MailAnswer::Ready(Tried { keys, held })
         }
         MailRequest::Take(chunks, keep) => {
             let mail = store.take_mail(&chunks, keep, now_ms)?;
@@ -116,6 +146,8 @@ pub fn answer_mail(
                 ops: mail.ops,
                 boxed: mail.boxed,
                 sealed: mail.sealed,
+                waiting: mail.waiting,
+                device: Some(store.device()),
                 belongs: mail.belongs,
                 new_ops: mail.new_ops,
             }))
@@ -129,27 +161,29 @@ pub fn answer_mail(
             if store.own_feed_forked() {
                 store.start_incarnation()?;
             }
-            MailAnswer::Persisted { held: done.held, gaps: done.gaps, dropped: done.dropped, placed: ingested.placed }
+            MailAnswer::Persisted {
+                held: done.held,
+                gaps: done.gaps,
+                dropped: done.dropped,
+                placed: ingested.placed,
+                inside: ingested.inside,
+            }
         }
-        MailRequest::Lacking(mut known, dry, most) => {
-            let (uncovered, joined) = store.uncovered(&runs(&known), &known.base)?;
-            known.runs = joined.into_iter().map(|(from, tip)| Run { from, tip }).collect();
-            let (ops, boxes) = store.mail_lacking(&known.ops, &known.boxed)?;
-            let open = dry.then(|| store.open_lot()).flatten();
-            let (uncovered, cut_short) = match most {
-                Some(most) => store.within(uncovered, most)?,
-                None => (uncovered, false),
-            };
-            let lacks = uncovered.into_iter().chain(open).collect();
-            let may = store.may_mail()?;
-            tally.told = may.then(|| store.own_operations());
-            MailAnswer::Lacking(lacks, known, ops + boxes, dry || may, cut_short)
+        MailRequest::Weigh(known) => {
+            let (worth, own_bytes) = store.weigh(&known.proofs, &known.claims, &known.base)?;
+            MailAnswer::Weighed(worth, own_bytes)
         }
+        MailRequest::Inspect(chunks) => MailAnswer::Inspected(store.inspect(chunks)?),
+        MailRequest::Distrust(device, chunk) => {
+            store.distrust(device, &chunk, now_ms)?;
+            MailAnswer::Done
+        }
+        MailRequest::Lacking(known, tells_only, most) => MailAnswer::Lacking(Box::new(lacking(store, *known, tells_only, most, tally)?)),
         MailRequest::Load(chain, from, to, most) => {
             let made = store.chunks_for_mailbox(chain, from, to, most)?;
             MailAnswer::Loaded(made.into_iter().map(|(chunk, batches, changes)| Made { chunk, batches, changes }).collect())
         }
-        MailRequest::ComposeFirst(known) => MailAnswer::Composed(store.mail_first(&known.ops, &known.boxed)?),
+        MailRequest::ComposeFirst(known) => MailAnswer::Composed(store.mail_first(&ops(&known), &boxed(&known))?),
         MailRequest::ComposeLast(shelves, base) => MailAnswer::Composed(store.mail_last(shelves, &base, now_ms)?),
         MailRequest::Note(memory) => {
             if let Some(id) = id {

@@ -445,7 +445,7 @@ fn row(node: &Node, typed: &str, report: &LinkReport, probe: bool) -> Value {
 
 fn summary(number: u32, rows: Vec<Value>) -> Reply {
     let count = |wanted: &[&str]| rows.iter().filter(|r| wanted.iter().any(|w| r["state"] == *w)).count();
-    let good = count(&["synced", "would-sync", "would-join"]);
+    let good = count(&["synced", "carried", "would-sync", "would-join"]);
     let code = match (good, rows.len()) {
         (g, n) if g == n && n > 0 => 0,
         (g, _) if g > 0 => 3,

@@ -227,7 +227,7 @@ fn begin_if_due(node: &Arc<Node>, name: &str, rule: &RemoteRule, visits: &Visits
 }
 
 /// States in which a visit has done what it can for this time; any other is tried again before the next.
-const CAME_TO_AN_END: [&str; 7] = ["synced", "partly", "gated", "removed", "not-a-member", "mismatch", "read-only"];
+const CAME_TO_AN_END: [&str; 8] = ["synced", "carried", "partly", "gated", "removed", "not-a-member", "mismatch", "read-only"];
 
 async fn visit(node: &Arc<Node>, name: &str, visits: &Visits) {
     let began = now_ms();

@@ -309,6 +309,11 @@ pub enum DeviceRequest {
         /// Name, beginning of the id, or digits.
         device: String,
     },
+    /// Believe what a device lists in mailboxes again, although it was wrong once.
+    Believe {
+        /// Name or beginning of the id.
+        device: String,
+    },
     /// Compare digits.
     Verify {
         /// Name or beginning of the id.

@@ -7,12 +7,15 @@
 //! - **Devices** crash at any step and restart with what their disk had synced; edits acknowledged before must be there.
 //! - **Disks** lose everything written since the last sync, refuse writes for a while, and are copied: a clone keeps
 //!   device key and feed, as a restored backup does when nothing notices it.
+//! - **A member cheats** ([`Eve`]): it has a ticket and writes lists that are not true, boxes that do not open, junk and floods.
 //! - **Clocks** are any number: every device's is off by up to fifty years.
 
 mod disk;
+mod eve;
 mod model;
 mod world;
 
 pub use disk::{Disk, DiskHandle};
+pub use eve::{Eve, Forged};
 pub use model::Expected;
 pub use world::{Config, Failure, Outcome, run};

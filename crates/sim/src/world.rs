@@ -4,6 +4,7 @@ mod back;
 mod carry;
 mod faults;
 mod govern;
+mod hostile;
 mod rest;
 
 use self::back::known_changes;
@@ -35,6 +36,8 @@ pub struct Config {
     pub governs: bool,
     /// Devices meet by a mailbox too, and only there when all is healed.
     pub carried: bool,
+    /// A member cheats: it writes false lists, junk and floods into the mailbox.
+    pub hostile: bool,
     /// Devices set aside what syncs brought, and show it again; at the end all is shown.
     pub undoes: bool,
     /// Negative control: disks acknowledge syncs they do not do.
@@ -50,6 +53,7 @@ impl Default for Config {
             clones: true,
             governs: false,
             carried: false,
+            hostile: false,
             undoes: false,
             lying_disks: false,
         }
@@ -76,6 +80,8 @@ pub struct Outcome {
     pub visits: usize,
     /// Acts of coordinators.
     pub acts: usize,
+    /// Acts of the member who cheats.
+    pub mischief: usize,
     /// Batches that do not count at the end, on one device.
     pub set_apart: usize,
     /// Changes that were set aside, or shown again.
@@ -133,6 +139,7 @@ struct World {
     links: Vec<Link>,
     next_link: u64,
     place: carry::Place,
+    cheat: Option<hostile::Cheat>,
     expected: Expected,
     /// Change of each event, by document.
     changes: BTreeMap<DocId, Vec<(ChangeHash, usize)>>,
@@ -184,6 +191,7 @@ impl World {
             links: Vec::new(),
             next_link: 0,
             place: carry::Place::default(),
+            cheat: None,
             expected: Expected::default(),
             changes: BTreeMap::new(),
             docs: Vec::new(),
@@ -196,6 +204,9 @@ impl World {
         world.found();
         for _ in 1..count {
             world.join();
+        }
+        if config.hostile {
+            world.let_eve_in();
         }
         if config.lying_disks {
             world.devices.iter().for_each(|d| d.disk.lie());
@@ -241,6 +252,9 @@ impl World {
 
     fn step(&mut self) -> Check {
         let d = self.rng.random_range(0..self.devices.len());
+        if self.config.hostile && self.rng.random_ratio(1, 8) {
+            return self.mischief();
+        }
         if self.config.governs && self.rng.random_ratio(1, 8) {
             let d = if self.rng.random_ratio(1, 3) { 0 } else { d };
             return self.govern(d);

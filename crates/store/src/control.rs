@@ -177,30 +177,12 @@ pub(crate) fn put_own(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, op: 
 /// Takes operations in, parents first or not, and follows with everything that hangs on them. Gives how many were new.
 pub(crate) fn put_ops(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, ops: Vec<ControlOp>) -> Result<AddedControl, StoreError> {
     let mut log = (*mem.control).clone();
-    let mut added = AddedControl::default();
-    let mut left = ops;
-    loop {
-        let mut later = Vec::new();
-        let before = added.new;
-        for op in left {
-            let bytes = op.bytes.clone();
-            match log.admit(op.clone()) {
-                Ok(true) => {
-                    t.control.insert(mem.next_control, &bytes[..])?;
-                    mem.next_control += 1;
-                    added.new += 1;
-                }
-                Ok(false) => {}
-                Err(cairn_trust::Refusal::Parents) => later.push(op),
-                Err(_) => added.refused += 1,
-            }
-        }
-        left = later;
-        if left.is_empty() || added.new == before {
-            break;
-        }
+    let admitted = log.admit_all(ops);
+    let added = AddedControl { new: admitted.new.len(), refused: admitted.refused + admitted.waiting.len() };
+    for op in admitted.new.iter().filter_map(|hash| log.find(hash)) {
+        t.control.insert(mem.next_control, &op.bytes[..])?;
+        mem.next_control += 1;
     }
-    added.refused += left.len();
     if added.new > 0 {
         follow(t, mem, ctx, log)?;
     }
@@ -229,7 +211,7 @@ fn follow(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, log: Log) -> Res
 
 /// Authors whose held batches may count for something else now.
 fn touched(mem: &Mem, before: &Membership, after: &Membership) -> Vec<DeviceId> {
-    let authors: BTreeSet<DeviceId> = mem.feeds.iter().map(|f| f.device).collect();
+    let authors: BTreeSet<DeviceId> = mem.feeds.devices().copied().collect();
     let own = before.adopted_by(&mem.device) == after.adopted_by(&mem.device);
     // A rule may also come to life or fall by what is said of who said it.
     if before.policies != after.policies || !own || !after.lineages.starts_with(&before.lineages) {
@@ -237,7 +219,7 @@ fn touched(mem: &Mem, before: &Membership, after: &Membership) -> Vec<DeviceId> 
     }
     let gone = before.accepted.iter().filter(|a| !after.accepted.contains(a)).map(|a| a.tip.feed);
     let gone: BTreeSet<_> = gone.collect();
-    let accepted = |d: &DeviceId| mem.feeds.iter().any(|f| f.device == *d && gone.contains(&f.id));
+    let accepted = |d: &DeviceId| mem.feeds.of_device(d).any(|(_, f)| gone.contains(&f.id));
     let adopted = |d: &DeviceId| before.adopted_by(d) != after.adopted_by(d);
     authors.into_iter().filter(|d| before.rights.get(d) != after.rights.get(d) || adopted(d) || accepted(d)).collect()
 }
@@ -343,14 +325,7 @@ impl Store {
     /// A device that is not known here shows by what it belongs. Kept only if it then does, and only what that takes.
     pub fn introduced(&mut self, peer: &DeviceId, ops: &[ControlOp]) -> Result<usize, StoreError> {
         let mut log = (*self.mem.control).clone();
-        let mut left: Vec<ControlOp> = ops.to_vec();
-        loop {
-            let before = left.len();
-            left.retain(|op| matches!(log.admit(op.clone()), Err(cairn_trust::Refusal::Parents)));
-            if left.is_empty() || left.len() == before {
-                break;
-            }
-        }
+        log.admit_all(ops.iter().cloned());
         let m = evaluate(&log);
         if !m.members.contains_key(peer) {
             return Ok(0);

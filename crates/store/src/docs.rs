@@ -5,11 +5,11 @@ use crate::local::OpenChange;
 use crate::mem::Mem;
 use crate::tables::{Tables, View, from_bytes, to_bytes};
 use crate::{Store, StoreError};
-use cairn_model::{Change, ChangeHash, DeviceId, DocId, DocKey, DocKind, DocState, Observation, OpId, Value};
+use cairn_model::{ApplyError, Change, ChangeHash, DeviceId, DocId, DocKey, DocKind, DocState, Observation, OpId, StateBuilder, Value};
 use cairn_trust::{Batch, EpochKey, chunk_kind, open};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Where one change of a document is stored: in the chunk of a batch, or in the open batch (the next of our own feed).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,7 +51,8 @@ impl DocRow {
         self.applied.iter().chain(&self.waiting).any(|r| r.hash == *hash)
     }
 
-    fn apply(&mut self, change: &Change, at: ChangeRef) -> bool {
+    /// Applies a change all of whose dependencies are applied. `false` if it has to wait.
+    pub(crate) fn apply(&mut self, change: &Change, at: ChangeRef) -> bool {
         let mut top = 0;
         for dep in &change.deps {
             let Some(known) = self.applied.iter().find(|r| r.hash == *dep) else { return false };
@@ -249,47 +250,127 @@ fn unindex(t: &mut Tables<'_>, mem: &mut Mem, number: u32, keys: &IndexKeys) -> 
     Ok(())
 }
 
-/// Applies one change to a row and whatever of its waiting changes that makes ready. A change that is here is a no-op.
-pub(crate) fn apply_change(t: &Tables<'_>, mem: &Mem, row: &mut DocRow, change: &Change, at: ChangeRef) -> Result<(), StoreError> {
-    let aside = crate::aside::of(t, mem, &row.id)?;
-    if row.knows(&change.hash) || (row.waiting.is_empty() && !aside.contains(&change.hash) && row.apply(change, at)) {
+/// Adds one change to a row. A change that is here is a no-op. One that cannot be applied at once waits, and the document is settled
+/// at the end of the transaction: whatever came together is looked at once.
+pub(crate) fn apply_change(t: &Tables<'_>, mem: &mut Mem, row: &mut DocRow, change: &Change, at: ChangeRef) -> Result<(), StoreError> {
+    if row.knows(&change.hash) {
         return Ok(());
     }
-    let mut all = Vec::with_capacity(row.applied.len() + row.waiting.len() + 1);
-    for at in row.applied.iter().chain(&row.waiting) {
-        all.push((*at, read_change(t, mem, at)?));
+    let simple = row.waiting.is_empty() && !row.state.is_full() && !crate::aside::of(t, mem, &row.id)?.contains(&change.hash);
+    if !(simple && row.apply(change, at)) {
+        row.waiting.push(at);
+        mem.unsettled.insert(doc_key(row.kind, &row.id));
     }
-    all.push((at, change.clone()));
-    rebuild(row, all, &aside);
     Ok(())
+}
+
+/// Documents whose changes came in another way than one after the other: what is applied of each is found from all its changes, and
+/// what it vouches for is brought in. `found` hears what people would see happen.
+pub(crate) fn settle(
+    t: &mut Tables<'_>,
+    mem: &mut Mem,
+    found: &mut dyn FnMut(&mut Tables<'_>, &Taken, SyncEffect) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    while let Some(key) = mem.unsettled.pop_first() {
+        let Some((kind, id)) = doc_of(&key) else { continue };
+        let mut taken = take(t, mem, kind, &id)?;
+        if taken.row.waiting.is_empty() {
+            continue;
+        }
+        match crate::judge::settle_row(t, mem, &mut taken.row) {
+            // What the disk no longer gives holds back this document alone; `check` names it.
+            Err(StoreError::Damaged(_)) => {}
+            done => done?,
+        }
+        if let Some(effect) = put_back(t, mem, &taken)? {
+            found(t, &taken, effect)?;
+        }
+    }
+    Ok(())
+}
+
+fn doc_of(key: &[u8; 17]) -> Option<(DocKind, DocId)> {
+    let mut id = [0; 16];
+    id.copy_from_slice(&key[1..]);
+    [DocKind::Observation, DocKind::Configuration].into_iter().find(|kind| *kind as u8 == key[0]).map(|kind| (kind, DocId(id)))
 }
 
 /// Makes a row anew from a set of changes. What is applied is a function of the set alone: of several changes under one
 /// number of one actor (a machine was copied while it ran, or its owner cheats) the one with the lowest hash counts. What is set
 /// `aside` waits, and so does what builds on it; but never what takes content away, nor what that has seen: it would be shown again.
+/// Changes are applied in the order (first counter, hash), which decides whose actors have room in a document that has too many.
 pub(crate) fn rebuild(row: &mut DocRow, mut all: Vec<(ChangeRef, Change)>, aside: &BTreeSet<ChangeHash>) {
     *row = DocRow::new(row.kind, row.id);
     let purged = if aside.is_empty() { BTreeSet::new() } else { seen_by_purges(&all) };
     all.sort_by_key(|(at, change)| (change.actor, change.seq, at.hash));
     let mut last = None;
-    let mut ready: Vec<(ChangeRef, Change)> = Vec::new();
+    let mut making = Making::default();
     for (at, change) in all {
         let taken = last.replace((change.actor, change.seq)) == Some((change.actor, change.seq));
         if taken || (aside.contains(&at.hash) && !purged.contains(&at.hash)) {
             row.waiting.push(at);
         } else {
-            ready.push((at, change));
+            making.ready.insert((change.start_op, at.hash), (at, change));
         }
     }
-    loop {
-        let before = ready.len();
-        ready.retain(|(at, change)| !row.apply(change, *at));
-        if ready.len() == before {
-            break;
-        }
-    }
-    row.waiting.extend(ready.into_iter().map(|(at, _)| at));
+    making.run(row);
     row.waiting.sort_by_key(|at| at.hash);
+}
+
+/// A document being made from many changes. Each is looked at again only when what it waited for was applied.
+#[derive(Default)]
+struct Making {
+    state: StateBuilder,
+    ready: BTreeMap<(u64, ChangeHash), (ChangeRef, Change)>,
+    /// Highest operation counter of each applied change.
+    applied: HashMap<ChangeHash, u32>,
+    blocked: HashMap<Missing, Vec<(ChangeRef, Change)>>,
+}
+
+/// What a change waits for.
+#[derive(PartialEq, Eq, Hash)]
+enum Missing {
+    Change(ChangeHash),
+    /// The change of an actor with this number.
+    Number(cairn_model::ActorId, u64),
+}
+
+impl Making {
+    fn run(mut self, row: &mut DocRow) {
+        while let Some((_, (at, change))) = self.ready.pop_first() {
+            if let Some(missing) = change.deps.iter().find(|dep| !self.applied.contains_key(dep)) {
+                self.blocked.entry(Missing::Change(*missing)).or_default().push((at, change));
+                continue;
+            }
+            let top = change.deps.iter().filter_map(|dep| self.applied.get(dep)).max().copied().unwrap_or(0);
+            // An honest author counts on from all it has seen; a leap to the end would leave nobody a number for the next edit.
+            if change.start_op != u64::from(top) + 1 {
+                row.waiting.push(at);
+                continue;
+            }
+            match self.state.apply(&change) {
+                Ok(()) => self.applied(row, at, &change),
+                Err(ApplyError::Sequence { seq, last }) if seq > last => {
+                    self.blocked.entry(Missing::Number(change.actor, seq - 1)).or_default().push((at, change));
+                }
+                Err(_) => row.waiting.push(at),
+            }
+        }
+        row.waiting.extend(self.blocked.into_values().flatten().map(|(at, _)| at));
+        row.state = self.state.finish();
+    }
+
+    fn applied(&mut self, row: &mut DocRow, at: ChangeRef, change: &Change) {
+        if change.deps.is_empty() && row.creator.is_none_or(|(hash, _)| change.hash < hash) {
+            row.creator = Some((change.hash, at.feed));
+        }
+        row.applied.push(at);
+        self.applied.insert(change.hash, at.max_op);
+        for key in [Missing::Change(change.hash), Missing::Number(change.actor, change.seq)] {
+            let freed = self.blocked.remove(&key).into_iter().flatten();
+            self.ready.extend(freed.map(|(at, change)| ((change.start_op, at.hash), (at, change))));
+        }
+    }
 }
 
 /// Takes all content away.
@@ -301,10 +382,14 @@ pub(crate) fn purges(change: &Change) -> bool {
 /// Changes that purge, with all that they have seen.
 fn seen_by_purges(all: &[(ChangeRef, Change)]) -> BTreeSet<ChangeHash> {
     let mut left: Vec<ChangeHash> = all.iter().filter(|(_, change)| purges(change)).map(|(at, _)| at.hash).collect();
+    if left.is_empty() {
+        return BTreeSet::new();
+    }
+    let by_hash: HashMap<ChangeHash, &Change> = all.iter().map(|(at, change)| (at.hash, change)).collect();
     let mut out = BTreeSet::new();
     while let Some(hash) = left.pop() {
         if out.insert(hash) {
-            left.extend(all.iter().filter(|(at, _)| at.hash == hash).flat_map(|(_, change)| change.deps.iter().copied()));
+            left.extend(by_hash.get(&hash).iter().flat_map(|change| change.deps.iter().copied()));
         }
     }
     out

@@ -79,6 +79,12 @@ pub enum StoreError {
         /// Allowed.
         most: usize,
     },
+    /// The document has as many authors as it can number.
+    #[error("observation {document} was edited by more programs than one observation can hold; record it as a new one")]
+    DocumentFull {
+        /// Which one.
+        document: DocId,
+    },
     /// Our own batch failed the receiver's check: a bug, caught before it left the device.
     #[error("internal fault: own batch refused ({0})")]
     OwnBatch(String),

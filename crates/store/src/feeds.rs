@@ -8,6 +8,7 @@ use cairn_model::{DeviceId, FeedId, UnitId};
 use cairn_trust::{BatchHash, Digest, Frontier, Header, Tip, branch_id, digest};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One chain of batches. A branch starts after batch `base - 1` of its parent chain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,15 +67,38 @@ pub(crate) fn batch_key(feed: u32, seq: u64) -> u64 {
     (u64::from(feed) << 40) | (seq & 0xff_ffff_ffff)
 }
 
-/// Reads the hash of one batch from a write or a read transaction alike.
+pub(crate) fn hash_key(hash: &[u8; 32]) -> [u8; 16] {
+    let mut key = [0; 16];
+    key.copy_from_slice(&hash[..16]);
+    key
+}
+
+/// Where a batch is: its chain and its number.
+pub(crate) type Place = (u32, u64);
+
+/// Reads hashes of batches from a write or a read transaction alike.
 pub(crate) trait BatchHashes {
     fn hash_at(&self, feed: u32, seq: u64) -> Result<Option<[u8; 32]>, StoreError>;
+
+    /// The key that the first half of a hash leads to.
+    fn key_of(&self, half: &[u8; 16]) -> Result<Option<u64>, StoreError>;
+
+    /// Where the batch of this hash is held, if it is.
+    fn find(&self, hash: &[u8; 32]) -> Result<Option<Place>, StoreError> {
+        let Some(key) = self.key_of(&hash_key(hash))? else { return Ok(None) };
+        let (chain, seq) = ((key >> 40) as u32, key & 0xff_ffff_ffff);
+        Ok((self.hash_at(chain, seq)? == Some(*hash)).then_some((chain, seq)))
+    }
 }
 
 impl BatchHashes for Tables<'_> {
     fn hash_at(&self, feed: u32, seq: u64) -> Result<Option<[u8; 32]>, StoreError> {
         let row = self.batches.get(batch_key(feed, seq))?;
         row.map(|r| Ok(from_bytes::<BatchRow>(r.value(), "batch")?.hash)).transpose()
+    }
+
+    fn key_of(&self, half: &[u8; 16]) -> Result<Option<u64>, StoreError> {
+        Ok(self.by_hash.get(half)?.map(|k| k.value()))
     }
 }
 
@@ -83,40 +107,37 @@ impl BatchHashes for View {
         let row = self.batches.get(batch_key(feed, seq))?;
         row.map(|r| Ok(from_bytes::<BatchRow>(r.value(), "batch")?.hash)).transpose()
     }
+
+    fn key_of(&self, half: &[u8; 16]) -> Result<Option<u64>, StoreError> {
+        Ok(self.by_hash.get(half)?.map(|k| k.value()))
+    }
 }
 
 /// Decides where a batch of `header` named `hash` belongs.
 pub(crate) fn place(t: &impl BatchHashes, mem: &Mem, header: &Header, hash: &BatchHash) -> Result<Slot, StoreError> {
-    let chains = || mem.feeds.iter().enumerate().filter(|(_, f)| f.id == header.feed).map(|(n, f)| (n as u32, f));
-    for (n, f) in chains() {
-        if (f.base..=f.seq).contains(&header.seq) && t.hash_at(n, header.seq)? == Some(hash.0) {
-            return Ok(Slot::Held(n));
-        }
+    if let Some((n, _)) = t.find(&hash.0)? {
+        return Ok(Slot::Held(n));
     }
     let Some(prev) = header.prev else {
-        let empty = chains().find(|(_, f)| f.base == 1 && f.seq == 0);
+        let empty = mem.feeds.of_feed(&header.feed).find(|(_, f)| f.base == 1 && f.seq == 0);
         return Ok(empty.map_or(Slot::NewChain { parent: None, base: 1 }, |(n, _)| Slot::Append(n)));
     };
     let before = header.seq - 1;
-    for (n, f) in chains() {
-        let forked_here = mem.feeds.iter().any(|c| c.parent == Some((n, before)));
-        if f.seq == before && f.tip == prev.0 && f.seq >= f.base && !forked_here {
-            return Ok(Slot::Append(n));
-        }
+    let Some((n, _)) = t.find(&prev.0)?.filter(|(n, seq)| *seq == before && mem.feeds[*n as usize].id == header.feed) else {
+        return Ok(Slot::Gap);
+    };
+    let forked_here = mem.feeds.children(n).iter().any(|(_, at)| *at == before);
+    if mem.feeds[n as usize].seq == before && !forked_here {
+        return Ok(Slot::Append(n));
     }
-    for (n, f) in chains() {
-        if (f.base..=f.seq).contains(&before) && t.hash_at(n, before)? == Some(prev.0) {
-            return Ok(Slot::NewChain { parent: Some((n, before)), base: header.seq });
-        }
-    }
-    Ok(Slot::Gap)
+    Ok(Slot::NewChain { parent: Some((n, before)), base: header.seq })
 }
 
 /// Adds a chain and gives its number.
 pub(crate) fn new_chain(t: &mut Tables<'_>, mem: &mut Mem, row: FeedRow) -> Result<u32, StoreError> {
-    let n = mem.feeds.len() as u32;
-    t.feeds.insert(n, &to_bytes(&row)[..])?;
-    mem.feeds.push(row);
+    let bytes = to_bytes(&row);
+    let n = mem.feeds.push(row);
+    t.feeds.insert(n, &bytes[..])?;
     Ok(n)
 }
 
@@ -135,26 +156,21 @@ pub(crate) fn digest_of(mem: &Mem, frontier: &Frontier) -> Digest {
 /// The frontier: the tip of every chain, under the id all devices give it.
 pub(crate) fn frontier(t: &impl BatchHashes, mem: &Mem) -> Result<Frontier, StoreError> {
     let mut tips = Vec::with_capacity(mem.feeds.len());
-    for (n, f) in mem.feeds.iter().enumerate() {
+    for (n, f) in mem.feeds.numbered() {
         // A chain that ends exactly at a fork is implied by its branches.
-        if f.seq >= f.base && last_fork(mem, n as u32) != Some(f.seq) {
-            tips.push(Tip { feed: chain_name(t, mem, n as u32)?, seq: f.seq, hash: BatchHash(f.tip) });
+        if f.seq >= f.base && mem.feeds.last_fork(n) != Some(f.seq) {
+            tips.push(Tip { feed: chain_name(t, mem, n)?, seq: f.seq, hash: BatchHash(f.tip) });
         }
     }
     tips.sort_unstable();
     Ok(tips)
 }
 
-/// The last batch of chain `n` after which another chain leaves it.
-fn last_fork(mem: &Mem, n: u32) -> Option<u64> {
-    mem.feeds.iter().filter_map(|c| c.parent.filter(|(p, _)| *p == n).map(|(_, at)| at)).max()
-}
-
 /// The id of a chain's end: of the feed, or past a fork of the branch. Past a fork both sides are branches, so that the
 /// name does not depend on which side came first.
 pub(crate) fn chain_name(t: &impl BatchHashes, mem: &Mem, n: u32) -> Result<FeedId, StoreError> {
     let f = &mem.feeds[n as usize];
-    let start = last_fork(mem, n).map(|at| at + 1).or((f.base > 1 || sibling_root(mem, n)).then_some(f.base));
+    let start = mem.feeds.last_fork(n).map(|at| at + 1).or((f.base > 1 || sibling_root(mem, n)).then_some(f.base));
     match start.filter(|s| *s <= f.seq) {
         Some(start) => Ok(branch_id(&f.id, &t.hash_at(n, start)?.ok_or(StoreError::Damaged("batch hash"))?)),
         None => Ok(f.id),
@@ -164,7 +180,24 @@ pub(crate) fn chain_name(t: &impl BatchHashes, mem: &Mem, n: u32) -> Result<Feed
 /// Two chains that both start at batch 1 under one id.
 fn sibling_root(mem: &Mem, n: u32) -> bool {
     let me = &mem.feeds[n as usize];
-    mem.feeds.iter().enumerate().any(|(o, f)| o as u32 != n && f.id == me.id && f.base == 1 && me.base == 1 && f.seq >= f.base)
+    me.base == 1 && mem.feeds.of_feed(&me.id).any(|(o, f)| o != n && f.base == 1 && f.seq >= f.base)
+}
+
+/// Of each chain the last batch that a holder of `theirs` has; one before its first batch if none.
+pub(crate) fn held_by(t: &impl BatchHashes, mem: &Mem, theirs: &[Tip]) -> Result<Vec<u64>, StoreError> {
+    let mut has: Vec<u64> = mem.feeds.iter().map(|f| f.base - 1).collect();
+    for tip in theirs {
+        if let Some((n, seq)) = t.find(&tip.hash.0)? {
+            has[n as usize] = has[n as usize].max(seq);
+        }
+    }
+    // Whoever holds a branch holds what it left. A chain has a higher number than its parent.
+    for (n, f) in mem.feeds.numbered().rev() {
+        if let Some((parent, at)) = f.parent.filter(|_| has[n as usize] >= f.base) {
+            has[parent as usize] = has[parent as usize].max(at);
+        }
+    }
+    Ok(has)
 }
 
 impl Store {
@@ -187,66 +220,36 @@ impl Store {
     /// made here but is not known here are listed in the second value: their common part must be found by a ladder.
     pub fn missing_for(&self, theirs: &[Tip]) -> Result<(Vec<Run>, Vec<FeedId>), StoreError> {
         let v = self.view()?;
+        let held = held_by(&v, &self.mem, theirs)?;
+        let mut by_name: BTreeMap<FeedId, Vec<&Tip>> = BTreeMap::new();
+        for tip in theirs {
+            by_name.entry(tip.feed).or_default().push(tip);
+        }
+        let named = |feed: &FeedId| by_name.get(feed).map_or(&[][..], Vec::as_slice);
         let mut missing = Vec::new();
-        let mut diverged = Vec::new();
-        for n in 0..self.mem.feeds.len() as u32 {
-            let f = &self.mem.feeds[n as usize];
-            if f.seq < f.base {
-                continue;
-            }
+        let mut diverged: BTreeSet<FeedId> = BTreeSet::new();
+        for (n, f) in self.mem.feeds.numbered().filter(|(_, f)| f.seq >= f.base) {
             // Who is further along this chain has what is here; if it is another branch, they see that and send a ladder.
             let name = chain_name(&v, &self.mem, n)?;
-            let ahead = theirs.iter().any(|t| t.feed == name && t.seq > f.seq);
-            let has = if ahead { f.seq } else { self.held_by(&v, n, theirs)? };
+            let ahead = named(&name).iter().any(|t| t.seq > f.seq);
+            let has = if ahead { f.seq } else { held[n as usize] };
             if has < f.seq {
                 missing.push((n, has + 1, f.seq - has));
             }
-            let unknown_tip = theirs.iter().find(|t| t.feed == f.id && t.seq <= f.seq);
-            if let Some(tip) = unknown_tip
-                && !self.chains_hold(&v, tip)?
-                && !diverged.contains(&f.id)
+            if let Some(tip) = named(&f.id).iter().find(|t| t.seq <= f.seq)
+                && v.find(&tip.hash.0)?.is_none()
             {
-                diverged.push(f.id);
+                diverged.insert(f.id);
             }
         }
         // What a ladder will find is not sent blindly.
         missing.retain(|(n, _, _)| !diverged.contains(&self.mem.feeds[*n as usize].id));
-        Ok((missing, diverged))
-    }
-
-    fn chains_hold(&self, v: &View, tip: &Tip) -> Result<bool, StoreError> {
-        for (n, f) in self.mem.feeds.iter().enumerate() {
-            if f.id == tip.feed && (f.base..=f.seq).contains(&tip.seq) && v.hash_at(n as u32, tip.seq)? == Some(tip.hash.0) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Last batch of chain `n` that a holder of `theirs` has.
-    pub(crate) fn held_by(&self, v: &View, n: u32, theirs: &[Tip]) -> Result<u64, StoreError> {
-        let f = &self.mem.feeds[n as usize];
-        let mut has = f.base - 1;
-        for tip in theirs {
-            if (f.base..=f.seq).contains(&tip.seq) && tip.seq > has && v.hash_at(n, tip.seq)? == Some(tip.hash.0) {
-                has = tip.seq;
-            }
-        }
-        for (c, child) in self.mem.feeds.iter().enumerate() {
-            if let Some((parent, at)) = child.parent
-                && parent == n
-                && at > has
-                && self.held_by(v, c as u32, theirs)? >= child.base
-            {
-                has = at;
-            }
-        }
-        Ok(has)
+        Ok((missing, diverged.into_iter().collect()))
     }
 
     /// Chains in which configurations of this project are written: what still flows while observations wait.
-    pub fn configuration_chains(&self) -> Result<std::collections::BTreeSet<u32>, StoreError> {
-        let mut chains = std::collections::BTreeSet::new();
+    pub fn configuration_chains(&self) -> Result<BTreeSet<u32>, StoreError> {
+        let mut chains = BTreeSet::new();
         for (_, lineage) in &self.mem.membership.lineages {
             let row = self.doc_row(cairn_model::DocKind::Configuration, lineage)?;
             chains.extend(row.into_iter().flat_map(|r| r.applied).map(|at| at.feed));
@@ -271,10 +274,10 @@ impl Store {
     pub fn ladder(&self, feed: &FeedId) -> Result<Vec<(u64, BatchHash)>, StoreError> {
         let v = self.view()?;
         let mut rungs = Vec::new();
-        for (n, f) in self.mem.feeds.iter().enumerate().filter(|(_, f)| f.id == *feed) {
+        for (n, f) in self.mem.feeds.of_feed(feed) {
             let (mut seq, mut step) = (f.seq, 1);
             while seq >= f.base && seq > 0 {
-                rungs.push((seq, BatchHash(v.hash_at(n as u32, seq)?.ok_or(StoreError::Damaged("batch hash"))?)));
+                rungs.push((seq, BatchHash(v.hash_at(n, seq)?.ok_or(StoreError::Damaged("batch hash"))?)));
                 seq = seq.saturating_sub(step);
                 step *= 2;
             }
@@ -286,11 +289,12 @@ impl Store {
     pub fn missing_after_ladder(&self, feed: &FeedId, rungs: &[(u64, BatchHash)]) -> Result<Vec<Run>, StoreError> {
         let tips: Vec<Tip> = rungs.iter().map(|(seq, hash)| Tip { feed: *feed, seq: *seq, hash: *hash }).collect();
         let v = self.view()?;
+        let held = held_by(&v, &self.mem, &tips)?;
         let mut missing = Vec::new();
-        for (n, f) in self.mem.feeds.iter().enumerate().filter(|(_, f)| f.id == *feed) {
-            let has = self.held_by(&v, n as u32, &tips)?;
+        for (n, f) in self.mem.feeds.of_feed(feed) {
+            let has = held[n as usize];
             if has < f.seq {
-                missing.push((n as u32, has + 1, f.seq - has));
+                missing.push((n, has + 1, f.seq - has));
             }
         }
         Ok(missing)

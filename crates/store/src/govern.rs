@@ -279,14 +279,14 @@ impl Store {
 
     /// What is here of a device's feeds; of its latest, only what lies before `since`.
     fn cuts(&self, device: &DeviceId, since: Option<u64>) -> Result<Vec<Tip>, StoreError> {
-        let last = self.mem.feeds.iter().rev().find(|f| f.device == *device && f.seq > 0).map_or(0, |f| f.seq);
+        let last = self.mem.feeds.of_device(device).rev().find(|(_, f)| f.seq > 0).map_or(0, |(_, f)| f.seq);
         if since.is_some_and(|s| s < 1 || s > last) {
             let name = self.device_name(device);
             return Err(StoreError::Control(format!("the batches of {name} here are numbered 1 to {last}: name one of these")));
         }
         let v = self.view()?;
         let mut cuts = Vec::new();
-        let feeds = self.mem.feeds.iter().enumerate().filter(|(_, f)| f.device == *device && f.seq >= f.base && f.seq > 0);
+        let feeds = self.mem.feeds.of_device(device).filter(|(_, f)| f.seq >= f.base && f.seq > 0);
         let latest = feeds.clone().map(|(n, _)| n).max();
         for (n, f) in feeds {
             let last = match since {
@@ -294,7 +294,7 @@ impl Store {
                 _ => f.seq,
             };
             if last >= f.base && last > 0 {
-                let hash = v.hash_at(n as u32, last)?.ok_or(StoreError::Damaged("batch hash"))?;
+                let hash = v.hash_at(n, last)?.ok_or(StoreError::Damaged("batch hash"))?;
                 cuts.push(Tip { feed: f.id, seq: last, hash: BatchHash(hash) });
             }
         }

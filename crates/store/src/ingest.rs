@@ -1,13 +1,13 @@
 //! Chunks from elsewhere: checked in the order of FORMAT.md, held, judged, applied, in one durable transaction.
 
-use crate::docs::{ChangeRef, SyncEffect, apply_change, put_back, take};
-use crate::feeds::{BatchRow, FeedRow, Slot, Verdict, batch_key, chain_name, new_chain, place};
-use crate::judge::{Judged, judge, judge_again, judge_its_pending, set_apart, vouch};
+use crate::docs::{ChangeRef, SyncEffect, apply_change, put_back, settle, take};
+use crate::feeds::{BatchHashes, BatchRow, FeedRow, Slot, Verdict, batch_key, chain_name, hash_key, new_chain, place};
+use crate::judge::{Judged, judge, judge_again, judge_its_pending, set_apart};
 use crate::mem::Mem;
 use crate::tables::{Tables, from_bytes, to_bytes};
 use crate::{Store, StoreError};
 use cairn_model::{Change, DeviceId, DocKind, ProjectId};
-use cairn_trust::{Batch, ChunkKind, Item, PlacedBatch, Tip, chunk_kind, open, open_pack, seal};
+use cairn_trust::{Batch, ChunkKind, Inside, Item, PlacedBatch, Tip, chunk_kind, open, open_pack, seal};
 use redb::{ReadableTable, ReadableTableMetadata};
 use std::collections::BTreeMap;
 
@@ -45,6 +45,8 @@ pub struct Ingested {
     pub tips: Vec<Tip>,
     /// Every batch of the chunks that is held now, in order.
     pub placed: Vec<PlacedBatch>,
+    /// What each chunk turned out to be, in order.
+    pub inside: Vec<Inside>,
 }
 
 impl IngestStats {
@@ -108,23 +110,70 @@ impl Store {
         self.take_in(chunks, sync, true)
     }
 
-    fn take_in(&mut self, chunks: Vec<Vec<u8>>, sync: Option<u32>, known_authors: bool) -> Result<Ingested, StoreError> {
-        let mut stats = IngestStats::default();
+    /// Opens chunks and checks the signatures of what is in them, and tells whether all of it is held here. Nothing is taken in.
+    pub fn inspect(&mut self, chunks: Vec<Vec<u8>>) -> Result<Vec<(Inside, bool)>, StoreError> {
+        let (_, inside) = self.open_and_verify(chunks, &mut IngestStats::default());
+        let v = self.view()?;
+        let mut out = Vec::with_capacity(inside.len());
+        for inside in inside {
+            let mut held = matches!(inside, Inside::Batches(_));
+            if let Inside::Batches(found) = &inside {
+                for tip in found {
+                    held &= v.find(&tip.hash.0)?.is_some();
+                }
+            }
+            out.push((inside, held));
+        }
+        Ok(out)
+    }
+
+    /// What the chunks hold: each batch whose signature holds (none for others), and what each chunk turned out to be.
+    fn open_and_verify(&mut self, chunks: Vec<Vec<u8>>, stats: &mut IngestStats) -> (Vec<Option<Verified>>, Vec<Inside>) {
         let mem = &self.mem;
         let mut opened = Vec::with_capacity(chunks.len());
+        let mut inside = vec![Inside::Batches(Vec::new()); chunks.len()];
         let seed: [u8; 32] = self.entropy.bytes();
         let unsealed = parallel(chunks, |chunk| open_all(mem, chunk, &seed));
         for (input, unsealed) in unsealed.into_iter().enumerate().flat_map(|(n, all)| all.into_iter().map(move |u| (n, u))) {
             match unsealed {
                 Unsealed::Open(chunk) => opened.push(Opened { input, ..*chunk }),
-                Unsealed::NoKey => stats.gaps += 1,
-                Unsealed::Foreign => stats.dropped += 1,
+                Unsealed::NoKey => {
+                    stats.gaps += 1;
+                    inside[input] = Inside::Sealed;
+                }
+                Unsealed::Foreign => {
+                    stats.dropped += 1;
+                    inside[input] = Inside::Nothing;
+                }
             }
         }
         let authors = self.authors(&opened);
         let jobs: Vec<(Opened, Option<DeviceId>)> = opened.into_iter().zip(authors).collect();
         let project = &self.mem.project;
-        let verified = parallel(jobs, |(opened, device)| verify_one(project, opened, device));
+        let verified = parallel(jobs, |(opened, device)| {
+            let input = opened.input;
+            (input, verify_one(project, opened, device))
+        });
+        for (input, verified) in &verified {
+            let tip = verified.as_ref().map(|v| Tip {
+                feed: v.opened.batch.header.feed,
+                seq: v.opened.batch.header.seq,
+                hash: v.opened.batch.hash,
+            });
+            let known = verified.as_ref().is_none_or(|v| v.device.is_some());
+            match (&mut inside[*input], tip) {
+                (Inside::Batches(found), Some(tip)) if known => found.push(tip),
+                (here @ Inside::Batches(_), Some(_)) => *here = Inside::Unknown,
+                (here @ (Inside::Batches(_) | Inside::Unknown), None) => *here = Inside::Nothing,
+                _ => {}
+            }
+        }
+        (verified.into_iter().map(|(_, v)| v).collect(), inside)
+    }
+
+    fn take_in(&mut self, chunks: Vec<Vec<u8>>, sync: Option<u32>, known_authors: bool) -> Result<Ingested, StoreError> {
+        let mut stats = IngestStats::default();
+        let (verified, inside) = self.open_and_verify(chunks, &mut stats);
         let configuration = |i: &Item| i.doc_kind() == Some(DocKind::Configuration);
         let touched_configuration = verified.iter().flatten().any(|v| v.opened.batch.header.items.iter().any(configuration));
         stats.dropped += verified.iter().filter(|v| v.is_none()).count() as u64;
@@ -154,6 +203,10 @@ impl Store {
                     placed.push(PlacedBatch { input, chain, device, tip, changes, wall_ms });
                 }
             }
+            settle(t, mem, &mut |t, taken, effect| match taken.row.kind {
+                DocKind::Observation => count_effect(t, sync, taken.number, effect, &mut stats),
+                DocKind::Configuration => Ok(()),
+            })?;
             if let (Some(sync), false) = (sync, placed.is_empty()) {
                 crate::moments::remember(t, mem, sync)?;
             }
@@ -167,7 +220,7 @@ impl Store {
         if touched_configuration {
             self.reload_configuration()?;
         }
-        Ok(Ingested { stats, tips, placed })
+        Ok(Ingested { stats, tips, placed, inside })
     }
 
     /// `true` if the key that a chunk is sealed under is here.
@@ -177,14 +230,16 @@ impl Store {
 
     /// The author of each batch: named in batch 1, known for feeds that are here or begin in this set.
     fn authors(&self, opened: &[Opened]) -> Vec<Option<DeviceId>> {
-        let mut by_feed: BTreeMap<_, DeviceId> = self.mem.feeds.iter().map(|f| (f.id, f.device)).collect();
+        let mut begun: BTreeMap<_, DeviceId> = BTreeMap::new();
         let mut out = Vec::with_capacity(opened.len());
         for o in opened {
             if let Ok(Some(device)) = o.batch.origin(&self.mem.project) {
-                by_feed.insert(o.batch.header.feed, device);
+                begun.insert(o.batch.header.feed, device);
             }
             let bad_origin = o.batch.origin(&self.mem.project).is_err();
-            out.push(by_feed.get(&o.batch.header.feed).copied().filter(|_| !bad_origin));
+            let feed = &o.batch.header.feed;
+            let known = || self.mem.feeds.of_feed(feed).next().map(|(_, f)| f.device);
+            out.push(begun.get(feed).copied().or_else(known).filter(|_| !bad_origin));
         }
         out
     }
@@ -303,6 +358,7 @@ fn hold(t: &mut Tables<'_>, mem: &mut Mem, v: Verified, sync: Option<u32>, stats
     let key = batch_key(chain, seq);
     t.chunks.insert(key, &v.opened.chunk[..])?;
     t.batches.insert(key, &to_bytes(&row)[..])?;
+    t.by_hash.insert(&hash_key(&row.hash), key)?;
     if let Some(sync) = sync {
         t.arrived.insert(key, sync)?;
     }
@@ -325,7 +381,7 @@ fn hold(t: &mut Tables<'_>, mem: &mut Mem, v: Verified, sync: Option<u32>, stats
     if verdict == Verdict::Accepted && !t.pending.is_empty()? && !mem.membership.members_edit_others(&mem.control, &mem.membership.heads) {
         judge_its_pending(t, mem, &device)?;
     }
-    if mem.membership.is_cut(&device) && mem.feeds.iter().filter(|f| f.id == mem.feeds[chain as usize].id).count() > 1 {
+    if mem.membership.is_cut(&device) && mem.feeds.of_feed(&mem.feeds[chain as usize].id).count() > 1 {
         // A cut names a batch: now that another branch is here, it may mean the other one.
         judge_again(t, mem, &[device])?;
     }
@@ -351,7 +407,6 @@ pub(crate) fn apply_batch(
         while let Some((index, (_, change))) = changes.next_if(|(_, (next, _))| *next == item) {
             apply_change(t, mem, &mut taken.row, &change, at(index, &change))?;
         }
-        vouch(t, mem, &mut taken.row)?;
         let effect = put_back(t, mem, &taken)?;
         if let (Some(effect), DocKind::Observation) = (effect, kind) {
             count_effect(t, sync, taken.number, effect, stats)?;

@@ -5,12 +5,13 @@ use crate::docs::{ChangeRef, put_back, read_batch, read_change, rebuild, take};
 use crate::feeds::{BatchHashes, BatchRow, FeedRow, Verdict, batch_key};
 use crate::ingest::{IngestStats, apply_batch};
 use crate::mem::{DATA_FORMAT, Mem};
+use crate::reader::ChangeReader;
 use crate::tables::{Tables, from_bytes, to_bytes};
 use crate::{Store, StoreError};
 use cairn_model::{Change, ChangeHash, DeviceId, DocId, DocKind};
 use cairn_trust::{Batch, BatchHash, Item, Role, Tip};
 use redb::ReadableTable;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// A batch and where it is.
 pub(crate) struct Judged {
@@ -77,12 +78,8 @@ fn reaches(t: &Tables<'_>, mem: &Mem, at: &Judged, seq: u64, tip: &Tip) -> Resul
     if seq > tip.seq {
         return Ok(false);
     }
-    for (n, f) in mem.feeds.iter().enumerate().filter(|(_, f)| f.id == tip.feed) {
-        if (f.base..=f.seq).contains(&tip.seq) && t.hash_at(n as u32, tip.seq)? == Some(tip.hash.0) {
-            return Ok(is_on_chain(mem, at.chain, seq, n as u32));
-        }
-    }
-    Ok(true)
+    let named = t.find(&tip.hash.0)?.filter(|(n, at)| *at == tip.seq && mem.feeds[*n as usize].id == tip.feed);
+    Ok(named.is_none_or(|(n, _)| is_on_chain(mem, at.chain, seq, n)))
 }
 
 /// `true` if batch `seq` of chain `own` lies on the way to the end of chain `other`.
@@ -143,8 +140,8 @@ fn is_accepted(t: &Tables<'_>, mem: &Mem, at: &ChangeRef) -> Result<bool, StoreE
 /// anew from what is left.
 pub(crate) fn judge_again(t: &mut Tables<'_>, mem: &mut Mem, devices: &[DeviceId]) -> Result<(), StoreError> {
     let mut keys: Vec<u64> = t.pending.iter()?.map(|r| Ok(r?.0.value())).collect::<Result<_, StoreError>>()?;
-    for (n, feed) in mem.feeds.iter().enumerate().filter(|(_, f)| devices.contains(&f.device)) {
-        keys.extend((feed.base..=feed.seq).map(|seq| batch_key(n as u32, seq)));
+    for (n, feed) in devices.iter().flat_map(|d| mem.feeds.of_device(d)) {
+        keys.extend((feed.base..=feed.seq).map(|seq| batch_key(n, seq)));
     }
     keys.sort_unstable();
     keys.dedup();
@@ -187,8 +184,7 @@ fn judge_until_settled(t: &mut Tables<'_>, mem: &mut Mem, keys: &[u64]) -> Resul
 /// A restored copy can put one change into a batch of two feeds, and a document knows it by the one that came first. Where
 /// that one no longer counts, the other brings it back.
 fn apply_again(t: &mut Tables<'_>, mem: &mut Mem, device: &DeviceId, lost: &BTreeSet<(DocKind, DocId)>) -> Result<(), StoreError> {
-    let chains: Vec<(u32, u64, u64)> =
-        mem.feeds.iter().enumerate().filter(|(_, f)| f.device == *device).map(|(n, f)| (n as u32, f.base, f.seq)).collect();
+    let chains: Vec<(u32, u64, u64)> = mem.feeds.of_device(device).map(|(n, f)| (n, f.base, f.seq)).collect();
     if chains.len() < 2 {
         return Ok(());
     }
@@ -261,58 +257,65 @@ pub(crate) fn set_apart(t: &mut Tables<'_>, mem: &mut Mem, chain: u32, seq: u64,
         let at = ChangeRef::new(change, chain, seq, index);
         t.apart.insert(&apart_key(&item.doc, &change.hash), &to_bytes(&at)[..])?;
     }
-    let documents: BTreeSet<(DocKind, DocId)> = changes.iter().filter_map(|(i, _)| Some((i.doc_kind()?, i.doc))).collect();
-    for (kind, doc) in documents {
+    for (kind, doc) in changes.iter().filter_map(|(i, _)| Some((i.doc_kind()?, i.doc))) {
+        // Accepted work there may build on it.
         if t.doc_ids.get(&crate::docs::doc_key(kind, &doc))?.is_some() {
-            let mut taken = take(t, mem, kind, &doc)?;
-            if vouch(t, mem, &mut taken.row)? {
-                put_back(t, mem, &taken)?;
-            }
+            mem.unsettled.insert(crate::docs::doc_key(kind, &doc));
         }
     }
     Ok(())
 }
 
-/// Brings in what accepted changes of a document depend on and what is in quarantine: their author had merged it before
-/// hearing of the removal, and its work must not be lost with it. The least set that closes the gap, so alike everywhere.
-pub(crate) fn vouch(t: &Tables<'_>, mem: &Mem, row: &mut crate::docs::DocRow) -> Result<bool, StoreError> {
-    if row.waiting.is_empty() {
-        return Ok(false);
-    }
-    vouch_but(t, mem, row, &crate::aside::of(t, mem, &row.id)?)
+/// Finds from all changes of a row what is applied, with what these vouch for.
+pub(crate) fn settle_row(t: &Tables<'_>, mem: &Mem, row: &mut crate::docs::DocRow) -> Result<(), StoreError> {
+    let aside = crate::aside::of(t, mem, &row.id)?;
+    let all = read_all(t, mem, &mut ChangeReader::default(), row.applied.iter().chain(&row.waiting))?;
+    rebuild(row, all, &aside);
+    vouch_but(t, mem, row, &aside)
 }
 
-/// The same where some changes are set aside: they vouch for nothing.
-pub(crate) fn vouch_but(
+fn read_all<'a>(
     t: &Tables<'_>,
     mem: &Mem,
-    row: &mut crate::docs::DocRow,
-    aside: &BTreeSet<ChangeHash>,
-) -> Result<bool, StoreError> {
-    let mut brought = false;
+    reader: &mut ChangeReader,
+    refs: impl Iterator<Item = &'a ChangeRef>,
+) -> Result<Vec<(ChangeRef, Change)>, StoreError> {
+    refs.map(|at| Ok((*at, reader.read(t, mem, at)?))).collect()
+}
+
+/// Brings in what accepted changes of a document depend on and what is in quarantine: their author had merged it before
+/// hearing of the removal, and its work must not be lost with it. The least set that closes the gap, so alike everywhere. Changes
+/// that are set `aside` vouch for nothing.
+pub(crate) fn vouch_but(t: &Tables<'_>, mem: &Mem, row: &mut crate::docs::DocRow, aside: &BTreeSet<ChangeHash>) -> Result<(), StoreError> {
+    let mut reader = ChangeReader::default();
+    // What was brought in may be what the next one waited for: its own dependencies are looked up at once.
     while !row.waiting.is_empty() {
-        let mut found: Vec<ChangeRef> = Vec::new();
-        for at in row.waiting.iter().filter(|at| !aside.contains(&at.hash)) {
-            for dep in read_change(t, mem, at)?.deps {
-                if row.knows(&dep) || found.iter().any(|f| f.hash == dep) {
+        let mut known: HashSet<ChangeHash> = row.applied.iter().chain(&row.waiting).map(|at| at.hash).collect();
+        let mut asking: Vec<ChangeRef> = row.waiting.iter().filter(|at| !aside.contains(&at.hash)).copied().collect();
+        let mut found = Vec::new();
+        while let Some(at) = asking.pop() {
+            for dep in reader.read(t, mem, &at)?.deps {
+                if known.contains(&dep) {
                     continue;
                 }
                 if let Some(bytes) = t.apart.get(&apart_key(&row.id, &dep))? {
-                    found.push(from_bytes(bytes.value(), "set apart")?);
+                    let at: ChangeRef = from_bytes(bytes.value(), "set apart")?;
+                    known.insert(dep);
+                    found.push(at);
+                    if !aside.contains(&dep) {
+                        asking.push(at);
+                    }
                 }
             }
         }
         if found.is_empty() {
             break;
         }
-        brought = true;
-        let mut all = Vec::new();
-        for at in row.applied.iter().chain(&row.waiting).chain(&found) {
-            all.push((*at, read_change(t, mem, at)?));
-        }
+        let refs: Vec<ChangeRef> = row.applied.iter().chain(&row.waiting).chain(&found).copied().collect();
+        let all = read_all(t, mem, &mut reader, refs.iter())?;
         rebuild(row, all, aside);
     }
-    Ok(brought)
+    Ok(())
 }
 
 /// Makes a document from those of its changes whose batches are accepted now, and what they vouch for. Gives the authors of
@@ -320,15 +323,17 @@ pub(crate) fn vouch_but(
 fn remake(t: &mut Tables<'_>, mem: &mut Mem, kind: DocKind, doc: &DocId) -> Result<BTreeSet<DeviceId>, StoreError> {
     let mut taken = take(t, mem, kind, doc)?;
     let (mut kept, mut dropped) = (Vec::new(), BTreeSet::new());
+    let mut reader = ChangeReader::default();
     for at in taken.row.applied.iter().chain(&taken.row.waiting) {
         if is_accepted(t, mem, at)? {
-            kept.push((*at, read_change(t, mem, at)?));
+            kept.push((*at, reader.read(t, mem, at)?));
         } else {
             dropped.insert(mem.feeds[at.feed as usize].device);
         }
     }
-    rebuild(&mut taken.row, kept, &crate::aside::of(t, mem, doc)?);
-    vouch(t, mem, &mut taken.row)?;
+    let aside = crate::aside::of(t, mem, doc)?;
+    rebuild(&mut taken.row, kept, &aside);
+    vouch_but(t, mem, &mut taken.row, &aside)?;
     put_back(t, mem, &taken)?;
     Ok(dropped)
 }

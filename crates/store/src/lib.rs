@@ -1,6 +1,7 @@
 #![doc = include_str!("../FORMAT.md")]
 
 mod aside;
+mod chains;
 mod check;
 mod configurations;
 mod control;
@@ -47,7 +48,7 @@ pub use import::{ImportMode, ImportPlan, ImportRow, ImportStats, RowAct, RowChan
 pub use ingest::{IngestStats, Ingested};
 pub use jobs::InstalledJob;
 pub use judge::SetApart;
-pub use mail::Mail;
+pub use mail::{Distrusted, Mail};
 pub use mem::{NewProject, Reopen, Store};
 pub use moments::AsOf;
 pub use query::{Bbox, Filter, Listing};
@@ -55,5 +56,5 @@ pub use receipts::{Coverage, Holder, KnownDevice, Witness};
 pub use remotes::RemoteRule;
 pub use repair::Repaired;
 pub use revert::{RevertPlan, RevertWhat, Reverted};
-pub use shelves::{MailChunk, MailRun};
+pub use shelves::MailChunk;
 pub use walk::{KeyWalk, Visit, Walk};

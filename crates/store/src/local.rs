@@ -1,7 +1,7 @@
 //! What this device writes: edits into the open batch, imports as one unit, and the cut that signs and seals.
 
-use crate::docs::{ChangeRef, apply_change, put_back, take};
-use crate::feeds::{BatchRow, FeedRow, Verdict, batch_key, new_chain};
+use crate::docs::{ChangeRef, put_back, take};
+use crate::feeds::{BatchRow, FeedRow, Verdict, batch_key, hash_key, new_chain};
 use crate::mem::{Ctx, DATA_FORMAT, Mem};
 use crate::tables::{Tables, View, from_bytes, to_bytes};
 use crate::{Store, StoreError};
@@ -9,6 +9,7 @@ use cairn_model::{Change, ChangeHash, DocId, DocKind, Edit, UnitId, Value, limit
 use cairn_trust::{Batch, BatchHash, ChunkKind, Header, Item, Role, Unit, UnitKind, feed_id, limits, open as open_chunk, seal};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// A change that is durable and not yet in a batch.
 #[derive(Clone, Serialize, Deserialize)]
@@ -100,8 +101,8 @@ impl Store {
     /// After opening: this incarnation's feed exists, and open changes of an earlier one belong to it.
     pub(crate) fn settle_after_open(&mut self) -> Result<(), StoreError> {
         let id = feed_id(&self.mem.project, &self.mem.device, &self.mem.incarnation);
-        if let Some(n) = self.mem.feeds.iter().position(|f| f.id == id) {
-            self.mem.own_feed = n as u32;
+        if let Some(n) = self.mem.feeds.of_feed(&id).next().map(|(n, _)| n) {
+            self.mem.own_feed = n;
             return Ok(());
         }
         let device = self.mem.device;
@@ -125,7 +126,7 @@ impl Store {
     /// `true` once this incarnation's own feed has branched: a copy of this store has written too.
     pub fn own_feed_forked(&self) -> bool {
         let own = &self.mem.feeds[self.mem.own_feed as usize];
-        self.mem.feeds.iter().filter(|f| f.id == own.id).count() > 1
+        self.mem.feeds.of_feed(&own.id).count() > 1
     }
 
     /// Starts a new incarnation while open, as after a copy: the own feed is left as it is.
@@ -252,7 +253,7 @@ pub(crate) fn write_taken(
     mut wanted: Vec<(String, Option<Value>)>,
     now_ms: i64,
 ) -> Result<Option<bool>, StoreError> {
-    let (kind, id) = (taken.row.kind, taken.row.id);
+    let kind = taken.row.kind;
     let is_new = taken.row.state.is_empty();
     if is_new
         && kind == DocKind::Observation
@@ -260,22 +261,55 @@ pub(crate) fn write_taken(
     {
         wanted.push((cairn_model::DocKey::MadeWith.encode(), Some(Value::Bytes(version.0.clone()))));
     }
-    let Some(bytes) = taken.row.state.edit(mem.actor(), now_ms, wanted) else { return Ok(None) };
+    let max_ops: HashMap<ChangeHash, u64> = taken.row.applied.iter().map(|at| (at.hash, u64::from(at.max_op))).collect();
+    let max_op_of = |hash: &ChangeHash| max_ops.get(hash).copied().unwrap_or(0);
+    let mut changes = taken.row.state.edits(mem.actor(), now_ms, wanted, &max_op_of);
+    let Some(last) = changes.pop() else { return Ok(None) };
+    // Several changes are one act, also where they need several batches.
+    let own_act = !changes.is_empty() && mem.open.act.is_none();
+    if own_act {
+        cut(t, mem, ctx, now_ms)?;
+        mem.open.act = Some((UnitKind::Edits, UnitId(ctx.entropy.bytes()), 0));
+    }
+    for bytes in changes {
+        write_one(t, mem, ctx, &mut taken, bytes, now_ms)?;
+    }
+    write_one(t, mem, ctx, &mut taken, last, now_ms)?;
+    put_back(t, mem, &taken)?;
+    if own_act {
+        cut_unit(t, mem, ctx, now_ms, true)?;
+        mem.open.act = None;
+    }
+    Ok(Some(is_new))
+}
+
+/// One change of a document on its way into the open batch. The row is written back by the caller, but before a batch is cut.
+fn write_one(
+    t: &mut Tables<'_>,
+    mem: &mut Mem,
+    ctx: &mut Ctx<'_>,
+    taken: &mut crate::docs::Taken,
+    bytes: Vec<u8>,
+    now_ms: i64,
+) -> Result<(), StoreError> {
     let change = Change::parse(&bytes).map_err(|e| StoreError::OwnBatch(e.to_string()))?;
     if mem.open.full(bytes.len()) {
         cut_unit(t, mem, ctx, now_ms, mem.open.act.is_none())?;
     }
     let own = mem.own_feed;
     let at = ChangeRef::new(&change, own, mem.feeds[own as usize].seq + 1, mem.open.changes.len());
-    apply_change(t, mem, &mut taken.row, &change, at)?;
+    // It builds on all that is applied, and nothing can build on it yet.
+    if taken.row.state.is_full() || !taken.row.apply(&change, at) {
+        return Err(StoreError::DocumentFull { document: taken.row.id });
+    }
     let size = to_bytes(&taken.row.state).len();
     if size > model_limits::DOCUMENT_BYTES {
         return Err(StoreError::DocumentSize { bytes: size, most: model_limits::DOCUMENT_BYTES });
     }
-    put_back(t, mem, &taken)?;
     mem.open.bytes += bytes.len();
+    let (kind, id) = (taken.row.kind, taken.row.id);
     mem.open.changes.push(OpenChange { kind, id, hash: change.hash, incarnation: mem.incarnation, nonce: mem.nonce, bytes });
-    Ok(Some(is_new))
+    Ok(())
 }
 
 /// Cuts ordinary edits; does nothing when nothing is open.
@@ -334,6 +368,7 @@ fn store_own(t: &mut Tables<'_>, mem: &mut Mem, ctx: &mut Ctx<'_>, header: Heade
     let n = mem.own_feed;
     t.chunks.insert(batch_key(n, seq), &chunk[..])?;
     t.batches.insert(batch_key(n, seq), &to_bytes(&row)[..])?;
+    t.by_hash.insert(&hash_key(&row.hash), batch_key(n, seq))?;
     let feed = &mut mem.feeds[n as usize];
     (feed.seq, feed.tip) = (seq, batch.hash.0);
     t.feeds.insert(n, &to_bytes(&*feed)[..])?;

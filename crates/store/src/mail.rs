@@ -3,14 +3,15 @@
 use crate::control::save_ring;
 use crate::docs::read_batch;
 use crate::mem::{Ctx, Mem};
-use crate::tables::Tables;
+use crate::tables::{Tables, from_bytes, to_bytes};
 use crate::{Store, StoreError};
-use cairn_model::DeviceId;
+use cairn_model::{ChunkHash, DeviceId};
 use cairn_trust::{
-    ChunkKind, ControlHash, ControlOp, EpochId, EpochKey, InviteMode, Keyring, Log, Manifest, Membership, OpBody, Receipt, Shelf, Tip,
-    ask_key, box_for_readers, chunk_kind, evaluate, limits, open, open_ask, open_control, open_readers, read_keys_chunk, seal,
+    ChunkKind, ControlHash, ControlOp, EpochId, EpochKey, InviteMode, Keyring, Log, MailKeys, Manifest, Membership, OpBody, Receipt, Shelf,
+    Tip, ask_key, box_for_readers, chunk_kind, evaluate, limits, open, open_ask, open_control, open_readers, read_keys_chunk, seal,
     seal_control,
 };
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -24,19 +25,21 @@ const CONTROL_CHUNK_BYTES: usize = 256 << 10;
 /// Control operations and the read key they travel under.
 type UnderKey = (EpochKey, Vec<Vec<u8>>);
 
-/// What came of chunks about the project itself.
+/// What came of chunks about the project itself. Numbers name the chunks in the order in which they were given.
 #[derive(Clone, Debug, Default)]
 pub struct Mail {
-    /// Manifests of members.
-    pub manifests: Vec<Manifest>,
-    /// First 16 bytes of the hashes of control operations in them.
-    pub ops: Vec<[u8; 16]>,
-    /// For whom keys of which epoch are in them.
-    pub boxed: Vec<(EpochId, Vec<[u8; 8]>)>,
+    /// Manifests of members whose word counts.
+    pub manifests: Vec<(usize, Manifest)>,
+    /// First 16 bytes of the hashes of admitted control operations in a chunk.
+    pub ops: Vec<(usize, Vec<[u8; 16]>)>,
+    /// For whom a chunk holds keys of which epoch: each box was made again and compared.
+    pub boxed: Vec<(usize, EpochId, Vec<[u8; 8]>)>,
     /// Manifests of others: a help to read in order, not believed.
-    pub unproved: Vec<Manifest>,
-    /// Chunks whose read key, and operations and manifests whose ground is not here yet: they count once that is.
-    pub sealed: u64,
+    pub unproved: Vec<(usize, Manifest)>,
+    /// Chunks whose read key is not here.
+    pub sealed: Vec<usize>,
+    /// Chunks that wait for control operations that are not here.
+    pub waiting: Vec<usize>,
     /// This device belongs, as far as the operations tell.
     pub belongs: bool,
     /// Operations that were new here.
@@ -45,6 +48,20 @@ pub struct Mail {
     pub membership: Arc<Membership>,
 }
 
+/// A member whose manifest named a chunk that does not hold what it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Distrusted {
+    /// The member.
+    pub device: DeviceId,
+    /// The chunk.
+    pub chunk: [u8; 32],
+    /// When that was found, by this device's clock, milliseconds.
+    pub at_ms: i64,
+}
+
+/// A chunk and its place among those given.
+type Numbered<'a> = (usize, &'a Vec<u8>);
+
 /// Chunks about a project, opened as far as keys go.
 pub(crate) struct Reader {
     pub project: cairn_model::ProjectId,
@@ -52,13 +69,16 @@ pub(crate) struct Reader {
     pub keys: BTreeMap<EpochId, EpochKey>,
     pub discovery: [u8; 32],
     ops: BTreeMap<ControlHash, ControlOp>,
-    manifests: Vec<Manifest>,
+    /// Operations by the chunk they came in.
+    ops_in: Vec<(usize, Vec<ControlHash>)>,
+    manifests: Vec<(usize, Manifest)>,
     receipts: Vec<(Receipt, Vec<u8>)>,
-    boxed: Vec<(EpochId, Vec<[u8; 8]>)>,
+    boxes: Vec<(usize, MailKeys)>,
     asks: Vec<Vec<u8>>,
     /// Discovery key by the epoch it came with.
     found: Vec<(EpochId, [u8; 32])>,
-    sealed: u64,
+    sealed: Vec<usize>,
+    waiting: BTreeSet<ControlHash>,
 }
 
 /// Boxes tried in one reading, however many lie there.
@@ -73,30 +93,34 @@ fn short(hash: &ControlHash) -> [u8; 16] {
 impl Reader {
     pub fn new(log: Log, ring: &Keyring) -> Self {
         let keys = ring.keys.iter().map(|k| (k.id(), k.clone())).collect();
-        let (ops, manifests, receipts, boxed, asks) = Default::default();
+        let (ops, ops_in, manifests, receipts, boxes, asks) = Default::default();
         let (project, discovery, found) = (log.project(), ring.discovery, Vec::new());
-        Self { project, log, keys, discovery, ops, manifests, receipts, boxed, asks, found, sealed: 0 }
+        let (sealed, waiting) = Default::default();
+        Self { project, log, keys, discovery, ops, ops_in, manifests, receipts, boxes, asks, found, sealed, waiting }
     }
 
     /// Opens what can be opened. A keys chunk may hold what the next one needs, so it goes round until nothing more opens.
     pub fn read(&mut self, chunks: &[Vec<u8>], device: &cairn_trust::DeviceKeys) {
         let is_keys = |c: &[u8]| chunk_kind(c).is_ok_and(|(kind, _)| kind == ChunkKind::Keys as u8);
-        let (mut boxes, mut left): (Vec<&Vec<u8>>, Vec<&Vec<u8>>) =
-            chunks.iter().filter(|c| chunk_kind(c).is_ok()).partition(|c| is_keys(c));
+        let numbered = chunks.iter().enumerate().filter(|(_, c)| chunk_kind(c).is_ok());
+        let (mut boxes, mut left): (Vec<Numbered<'_>>, Vec<Numbered<'_>>) = numbered.partition(|(_, c)| is_keys(c));
         // Those for few first: they are for whoever was just let in.
-        boxes.sort_by_key(|c| c.len());
+        boxes.sort_by_key(|(_, c)| c.len());
         let mut tries = BOXES_TRIED;
         // The box for this device needs no other key, so each is tried once.
-        let mut boxes: Vec<&Vec<u8>> = boxes.into_iter().filter(|chunk| !self.read_keys(chunk, Some(device), &mut tries)).collect();
+        boxes.retain(|(n, chunk)| !self.read_keys(*n, chunk, Some(device), &mut tries));
         loop {
             let before = left.len() + boxes.len();
-            boxes.retain(|chunk| !self.read_keys(chunk, None, &mut tries));
-            left.retain(|chunk| !self.read_one(chunk));
+            boxes.retain(|(n, chunk)| !self.read_keys(*n, chunk, None, &mut tries));
+            left.retain(|(n, chunk)| !self.read_one(*n, chunk));
             if left.len() + boxes.len() == before {
                 break;
             }
         }
-        self.sealed = left.len() as u64 + self.admit();
+        self.sealed = left.iter().chain(&boxes).map(|(n, _)| *n).collect();
+        let all = self.ops.values().take(CONTROL_OPS).cloned().collect::<Vec<_>>();
+        self.waiting = self.log.admit_all(all).waiting.iter().map(|op| op.hash).collect();
+        self.waiting.extend(self.ops.keys().skip(CONTROL_OPS));
         let named = epochs_of(&self.log);
         if self.discovery == [0; 32] {
             // A stranger's keys chunk may open as well as any; only epochs of the log count.
@@ -104,20 +128,8 @@ impl Reader {
         }
     }
 
-    /// Admits what can be; gives how many operations wait for others.
-    fn admit(&mut self) -> u64 {
-        let mut waiting: Vec<ControlOp> = self.ops.values().take(CONTROL_OPS).cloned().collect();
-        loop {
-            let before = waiting.len();
-            waiting.retain(|op| matches!(self.log.admit(op.clone()), Err(cairn_trust::Refusal::Parents)));
-            if waiting.is_empty() || waiting.len() == before {
-                return (waiting.len() + self.ops.len().saturating_sub(CONTROL_OPS)) as u64;
-            }
-        }
-    }
-
     /// `true` if nothing more can come of this chunk.
-    fn read_one(&mut self, chunk: &[u8]) -> bool {
+    fn read_one(&mut self, n: usize, chunk: &[u8]) -> bool {
         let Ok((kind, epoch)) = chunk_kind(chunk) else { return true };
         if kind == ChunkKind::Ask as u8 {
             self.asks.push(chunk.to_vec());
@@ -125,10 +137,12 @@ impl Reader {
         }
         let Some(key) = self.keys.get(&epoch).cloned() else { return false };
         if kind == ChunkKind::Control as u8 {
-            self.ops.extend(open_control(&self.project, &key, chunk).unwrap_or_default().into_iter().map(|op| (op.hash, op)));
+            let ops = open_control(&self.project, &key, chunk).unwrap_or_default();
+            self.ops_in.push((n, ops.iter().map(|op| op.hash).collect()));
+            self.ops.extend(ops.into_iter().map(|op| (op.hash, op)));
         } else if let Ok(body) = open(&self.project, &key, chunk) {
             if kind == ChunkKind::Manifest as u8 {
-                self.manifests.extend(Manifest::open(&self.project, &body));
+                self.manifests.extend(Manifest::open(&self.project, &body).map(|m| (n, m)));
             } else if kind == ChunkKind::Receipt as u8
                 && let Ok(receipt) = Receipt::open(&self.project, &body)
             {
@@ -139,7 +153,7 @@ impl Reader {
     }
 
     /// With the key of its epoch, else by the box for `device`, as long as there are `tries`.
-    fn read_keys(&mut self, chunk: &[u8], device: Option<&cairn_trust::DeviceKeys>, tries: &mut usize) -> bool {
+    fn read_keys(&mut self, n: usize, chunk: &[u8], device: Option<&cairn_trust::DeviceKeys>, tries: &mut usize) -> bool {
         let Ok(shape) = read_keys_chunk(chunk) else { return true };
         let known = self.keys.get(&shape.epoch).cloned();
         let got = match (known, device) {
@@ -152,10 +166,23 @@ impl Reader {
         };
         let Some(got) = got else { return false };
         self.found.push((shape.epoch, got.ring.discovery));
-        // Whoever made it may have lacked keys that others have: what counts is what is in it.
-        self.boxed.extend(got.ring.keys.iter().map(|k| (k.id(), got.readers.clone())));
-        self.keys.extend(got.ring.keys.into_iter().map(|k| (k.id(), k)));
+        self.keys.extend(got.ring.keys.iter().map(|k| (k.id(), k.clone())));
+        self.boxes.push((n, got));
         true
+    }
+
+    /// For whom the chunks hold which keys. A list of readers is a claim, so each box is made again from its seed and compared. A
+    /// chunk with another discovery key than `discovery` counts for nobody: its readers would look for other devices in vain.
+    fn proved_boxes(&self, chunks: &[Vec<u8>], m: &Membership, discovery: &[u8; 32]) -> Vec<(usize, EpochId, Vec<[u8; 8]>)> {
+        let agreement: BTreeMap<[u8; 8], [u8; 32]> = m.members.values().map(|m| (m.device.short(), m.agreement_key)).collect();
+        let mut out = Vec::new();
+        for (n, keys) in self.boxes.iter().filter(|(_, keys)| keys.ring.discovery == *discovery) {
+            let Some(shape) = chunks.get(*n).and_then(|c| read_keys_chunk(c).ok()) else { continue };
+            let readers = keys.proved_readers(&self.project, &shape, &|short| agreement.get(short).copied());
+            // Whoever made it may have lacked keys that others have: what counts is what is in it.
+            out.extend(keys.ring.keys.iter().map(|k| (*n, k.id(), readers.clone())));
+        }
+        out
     }
 
     /// Of the keys found, those that the control log names: others are nobody's.
@@ -199,20 +226,72 @@ impl Store {
         }
         let membership = if keep { self.membership() } else { Arc::new(evaluate(&reader.log)) };
         let belongs = membership.members.contains_key(&self.mem.device) && (!keep || self.still_in().is_ok());
-        let (manifests, unproved): (Vec<_>, Vec<_>) =
-            reader.manifests.into_iter().partition(|m| membership.members.contains_key(&m.device));
+        let boxed = reader.proved_boxes(chunks, &membership, &self.mem.discovery);
+        let distrusted = self.distrusted()?;
+        let believed = |d: &DeviceId| membership.members.contains_key(d) && !distrusted.iter().any(|other| other.device == *d);
+        let (manifests, unproved): (Vec<_>, Vec<_>) = reader.manifests.into_iter().partition(|(_, m)| believed(&m.device));
         // What its writer may say is told by operations that are still on their way.
-        let unknown = unproved.iter().filter(|m| !reader.log.has_grant(&m.device)).count() as u64;
+        let early = unproved.iter().filter(|(_, m)| !reader.log.has_grant(&m.device)).map(|(n, _)| *n);
+        let blocked = reader.ops_in.iter().filter(|(_, ops)| ops.iter().any(|op| reader.waiting.contains(op))).map(|(n, _)| *n);
+        // A key counts once the log names its epoch: until then the chunk is read again.
+        let named: BTreeSet<EpochId> = epochs_of(&reader.log).into_iter().collect();
+        let unnamed = reader.boxes.iter().filter(|(_, keys)| keys.ring.keys.iter().any(|k| !named.contains(&k.id()))).map(|(n, _)| *n);
+        let waiting = early.chain(blocked).chain(unnamed).collect();
+        let admitted = |ops: &[ControlHash]| ops.iter().filter(|op| reader.log.contains(op)).map(short).collect();
         Ok(Mail {
-            ops: reader.ops.values().filter(|op| reader.log.contains(&op.hash)).map(|op| short(&op.hash)).collect(),
+            ops: reader.ops_in.iter().map(|(n, ops)| (*n, admitted(ops))).collect(),
             manifests,
             unproved,
-            boxed: reader.boxed,
-            sealed: reader.sealed + unknown,
+            boxed,
+            sealed: reader.sealed,
+            waiting,
             belongs,
             new_ops: (self.mem.control.len() - before) as u64,
             membership,
         })
+    }
+
+    /// Members whose manifests are not believed on this device.
+    pub fn distrusted(&self) -> Result<Vec<Distrusted>, StoreError> {
+        let kept = self.view()?.meta.get("distrusted")?.map(|b| from_bytes::<Vec<Distrusted>>(b.value(), "distrusted")).transpose()?;
+        Ok(kept.unwrap_or_default())
+    }
+
+    /// Believes no manifest of a member from now on, in any mailbox: one named `chunk`, which does not hold what it says.
+    pub fn distrust(&mut self, device: DeviceId, chunk: &ChunkHash, now_ms: i64) -> Result<(), StoreError> {
+        let mut all = self.distrusted()?;
+        if all.iter().any(|d| d.device == device) {
+            return Ok(());
+        }
+        all.push(Distrusted { device, chunk: chunk.0, at_ms: now_ms });
+        self.note_distrusted(&all)
+    }
+
+    /// A person says that a member's manifests are to be believed again. `false` if they were.
+    pub fn believe_again(&mut self, device: &DeviceId) -> Result<bool, StoreError> {
+        let mut all = self.distrusted()?;
+        let before = all.len();
+        all.retain(|d| d.device != *device);
+        if all.len() == before {
+            return Ok(false);
+        }
+        self.note_distrusted(&all)?;
+        Ok(true)
+    }
+
+    fn note_distrusted(&mut self, all: &[Distrusted]) -> Result<(), StoreError> {
+        let bytes = to_bytes(&all);
+        self.write(|t, _, _| {
+            t.meta.insert("distrusted", &bytes[..])?;
+            Ok(())
+        })
+    }
+
+    /// Two numbers that change when chunks of a mailbox that could not be used may have become usable: the first with read keys and
+    /// control operations, the second with the batches that are held.
+    pub fn usable_with(&self) -> (u64, u64) {
+        let keys = (self.mem.control.len() as u64) << 20 | self.mem.epochs.len() as u64;
+        (keys, self.mem.feeds.iter().map(|f| f.seq + 1 - f.base).sum())
     }
 
     fn keep_mail(&mut self, reader: &Reader, now_ms: i64) -> Result<(), StoreError> {
@@ -458,7 +537,7 @@ impl Store {
         });
         let (op, invite) = join?;
         let Some(OpBody::Invite(invite)) = self.mem.control.find(&invite).map(|op| &op.body) else { return None };
-        cairn_trust::same_ask(&self.mem.project, &invite.key, &op.bytes)
+        cairn_trust::seal_ask(&self.mem.project, &invite.key, &op.bytes).ok()
     }
 
     /// This device's sub-folder of a shared folder.

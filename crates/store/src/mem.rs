@@ -1,18 +1,20 @@
 //! The open store: what is kept in memory, and the one way to write.
 
-use crate::feeds::FeedRow;
+use crate::chains::Chains;
+use crate::feeds::{BatchRow, FeedRow, hash_key};
 use crate::local::OpenBatch;
 use crate::tables::{Tables, View, from_bytes, to_bytes};
 use crate::{Entropy, StoreError};
 use cairn_model::{ActorId, Configuration, ConfigurationVersion, DeviceId, DocId, DocKind, ProjectId};
 use cairn_trust::{ControlOp, DeviceKeys, EpochId, EpochKey, Genesis, Keyring, Log, Membership, RecoveryWords, Ticket, actor_id, evaluate};
 use redb::{Database, ReadableTable};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Of the tables. 2: changes of quarantined batches are listed (`apart.1`), read keys are sealed. 3: mailboxes and remotes. 4: data sets, runs of jobs.
 /// 5: which sync brought a batch, what is set aside.
-pub(crate) const STORE_FORMAT: u32 = 6;
+/// 6: when and which way remotes are visited. 7: batches by their hashes.
+pub(crate) const STORE_FORMAT: u32 = 7;
 /// Data format of this version, in every batch header.
 pub(crate) const DATA_FORMAT: (u16, u16) = (1, 0);
 
@@ -50,7 +52,7 @@ pub(crate) struct Mem {
     pub next_control: u32,
     /// The removal this device was told of and whose ancestry is not here.
     pub notice: Option<Arc<ControlOp>>,
-    pub feeds: Vec<FeedRow>,
+    pub feeds: Chains,
     pub own_feed: u32,
     pub incarnation: [u8; 16],
     pub nonce: [u8; 16],
@@ -64,6 +66,8 @@ pub(crate) struct Mem {
     pub datasets: Arc<BTreeMap<String, u32>>,
     /// Changes that are set aside, in all.
     pub aside: u64,
+    /// Documents (kind and id) to be settled before the transaction ends; empty between two.
+    pub unsettled: BTreeSet<[u8; 17]>,
 }
 
 /// What a new project is made of.
@@ -267,6 +271,7 @@ impl Store {
             let mut tables = Tables::open(&tx)?;
             let mut ctx = Ctx { keys: &self.keys, entropy: &mut *self.entropy };
             let out = act(&mut tables, &mut mem, &mut ctx)?;
+            crate::docs::settle(&mut tables, &mut mem, &mut |_, _, _| Ok(()))?;
             mem.open.save(&mut tables)?;
             out
         };
@@ -353,6 +358,9 @@ fn migrate(db: &Database, keys: &DeviceKeys, entropy: &mut dyn Entropy) -> Resul
         if found < 4 {
             index_datasets(&mut t)?;
         }
+        if found < 7 {
+            index_hashes(&mut t)?;
+        }
         t.meta.insert("format", &STORE_FORMAT.to_le_bytes()[..])?;
     }
     tx.commit()?;
@@ -381,6 +389,15 @@ fn index_datasets(t: &mut Tables<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
+fn index_hashes(t: &mut Tables<'_>) -> Result<(), StoreError> {
+    for row in t.batches.iter()? {
+        let (key, bytes) = row?;
+        let batch: BatchRow = from_bytes(bytes.value(), "batch")?;
+        t.by_hash.insert(&hash_key(&batch.hash), key.value())?;
+    }
+    Ok(())
+}
+
 /// What a transaction may use besides tables and memory.
 pub(crate) struct Ctx<'a> {
     pub keys: &'a DeviceKeys,
@@ -400,10 +417,7 @@ impl Mem {
         let project = ProjectId(fixed.project);
         let (control, next_control) = crate::control::load(&v, project)?;
         let ring = crate::control::load_ring(&v, keys)?;
-        let mut feeds = Vec::new();
-        for row in v.feeds.iter()? {
-            feeds.push(from_bytes::<FeedRow>(row?.1.value(), "feed")?);
-        }
+        let feeds = v.feeds.iter()?.map(|row| from_bytes::<FeedRow>(row?.1.value(), "feed")).collect::<Result<Chains, StoreError>>()?;
         let mut categories = BTreeMap::new();
         for row in v.categories.iter()? {
             let (name, number) = row?;
@@ -441,6 +455,7 @@ impl Mem {
             configuration_version: None,
             datasets: Arc::new(datasets),
             aside: redb::ReadableTableMetadata::len(&v.aside)?,
+            unsettled: BTreeSet::new(),
         })
     }
 

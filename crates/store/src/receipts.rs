@@ -1,13 +1,13 @@
 //! Receipts of other devices: the only evidence of what they hold. And hints of where they were met.
 
-use crate::feeds::{BatchHashes, BatchRow, batch_key};
-use crate::tables::{from_bytes, to_bytes};
+use crate::feeds::{BatchHashes, BatchRow, FeedRow, batch_key, held_by};
+use crate::tables::{View, from_bytes, to_bytes};
 use crate::{Store, StoreError};
 use cairn_model::{DeviceId, FeedId};
 use cairn_trust::{Receipt, RelayHead, Tip, feed_id};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where and when a device was last met; hints only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -132,7 +132,7 @@ impl Store {
     /// Of two incarnations the later one counts: it knows the other's feed, and not the other way round. A device that never wrote has
     /// no feed to tell by: then the one that claims less counts, first of what this device made, whoever hands it on.
     fn replaces(&self, receipt: &Receipt, known: &Receipt) -> bool {
-        let own: Vec<FeedId> = self.mem.feeds.iter().filter(|f| f.device == self.mem.device).map(|f| f.id).collect();
+        let own: BTreeSet<FeedId> = self.mem.feeds.of_device(&self.mem.device).map(|(_, f)| f.id).collect();
         let sum = |tips: &mut dyn Iterator<Item = &cairn_trust::Tip>| tips.map(|tip| u128::from(tip.seq)).sum::<u128>();
         let of_ours = |r: &Receipt| sum(&mut r.frontier.iter().filter(|tip| own.contains(&tip.feed)));
         let claims = |r: &Receipt| (of_ours(r), sum(&mut r.frontier.iter()));
@@ -184,23 +184,23 @@ impl Store {
         self.keep_receipts(found, false)
     }
 
+    /// Frontiers that other members signed.
+    fn signed_by_others(&self) -> Result<Vec<(DeviceId, Vec<Tip>)>, StoreError> {
+        let others = self.receipts()?.into_iter().filter(|r| self.is_member(&r.device) && r.device != self.mem.device);
+        Ok(others.map(|r| (r.device, r.frontier)).collect())
+    }
+
     /// What no active device but this one is known to hold.
     pub fn coverage(&self) -> Result<Coverage, StoreError> {
         let v = self.view()?;
-        let receipts: Vec<Vec<Tip>> = self.receipts()?.into_iter().filter(|r| self.is_member(&r.device)).map(|r| r.frontier).collect();
         let open = self.mem.open.changes.len() as u64;
         let mut out = Coverage { unsynced: open, only_here: open };
-        for n in 0..self.mem.feeds.len() as u32 {
-            let f = &self.mem.feeds[n as usize];
-            let mut covered = f.base - 1;
-            for tips in &receipts {
-                for tip in tips {
-                    if (f.base..=f.seq).contains(&tip.seq) && v.hash_at(n, tip.seq)? == Some(tip.hash.0) {
-                        covered = covered.max(tip.seq);
-                    }
-                }
-            }
-            for row in v.batches.range(batch_key(n, covered + 1)..batch_key(n + 1, 0))? {
+        let mut all: Vec<Tip> = self.signed_by_others()?.into_iter().flat_map(|(_, tips)| tips).collect();
+        all.sort_unstable();
+        all.dedup();
+        let covered = held_by(&v, &self.mem, &all)?;
+        for (n, f) in self.mem.feeds.numbered() {
+            for row in v.batches.range(batch_key(n, covered[n as usize] + 1)..batch_key(n + 1, 0))? {
                 let changes = u64::from(from_bytes::<BatchRow>(row?.1.value(), "batch")?.changes);
                 out.only_here += changes;
                 out.unsynced += if f.device == self.mem.device { changes } else { 0 };
@@ -213,16 +213,15 @@ impl Store {
     pub fn holders(&self) -> Result<Vec<Holder>, StoreError> {
         let v = self.view()?;
         let open = self.mem.open.changes.len() as u64;
+        let mut counts = Counts::new(self.mem.feeds.len());
         let mut out = Vec::new();
-        for receipt in self.receipts()?.into_iter().filter(|r| self.is_member(&r.device) && r.device != self.mem.device) {
-            let mut holder = Holder { device: receipt.device, lacks_own: open, lacks_all: open };
-            for n in 0..self.mem.feeds.len() as u32 {
-                let has = self.held_by(&v, n, &receipt.frontier)?;
-                for row in v.batches.range(batch_key(n, has + 1)..batch_key(n + 1, 0))? {
-                    let changes = u64::from(from_bytes::<BatchRow>(row?.1.value(), "batch")?.changes);
-                    holder.lacks_all += changes;
-                    holder.lacks_own += if self.mem.feeds[n as usize].device == self.mem.device { changes } else { 0 };
-                }
+        for (device, tips) in self.signed_by_others()? {
+            let held = held_by(&v, &self.mem, &tips)?;
+            let mut holder = Holder { device, lacks_own: open, lacks_all: open };
+            for (n, f) in self.mem.feeds.numbered().filter(|(n, f)| held[*n as usize] < f.seq) {
+                let changes = counts.after(&v, n, f, held[n as usize])?;
+                holder.lacks_all += changes;
+                holder.lacks_own += if f.device == self.mem.device { changes } else { 0 };
             }
             out.push(holder);
         }
@@ -233,18 +232,17 @@ impl Store {
     /// Batches that members have signed for and that are not here: to be received from whoever has them.
     pub fn known_elsewhere(&self) -> Result<u64, StoreError> {
         let v = self.view()?;
+        let mut all: Vec<Tip> = self.signed_by_others()?.into_iter().flat_map(|(_, tips)| tips).collect();
+        all.sort_unstable();
+        all.dedup();
         // Of each feed the furthest anybody is; a branch nobody here has begun counts from its first batch.
         let mut furthest: BTreeMap<FeedId, u64> = BTreeMap::new();
-        for tip in self.receipts()?.into_iter().filter(|r| self.is_member(&r.device)).flat_map(|r| r.frontier) {
-            let mut held = 0;
-            for (n, feed) in self.mem.feeds.iter().enumerate() {
-                // A branch has a name of its own, and its batches are here under the feed's: the hash tells.
-                if (feed.base..=feed.seq).contains(&tip.seq) && v.hash_at(n as u32, tip.seq)? == Some(tip.hash.0) {
-                    held = tip.seq;
-                } else if feed.id == tip.feed {
-                    held = held.max(feed.seq.min(tip.seq));
-                }
-            }
+        for tip in all {
+            // A branch has a name of its own, and its batches are here under the feed's: the hash tells.
+            let held = match v.find(&tip.hash.0)? {
+                Some((_, seq)) => seq,
+                None => self.mem.feeds.of_feed(&tip.feed).map(|(_, f)| f.seq.min(tip.seq)).max().unwrap_or(0),
+            };
             let missing = furthest.entry(tip.feed).or_default();
             *missing = (*missing).max(tip.seq.saturating_sub(held));
         }
@@ -334,6 +332,31 @@ impl Store {
             out.push((DeviceId(*device.value()), from_bytes(known.value(), "address")?));
         }
         Ok(out)
+    }
+}
+
+/// Changes in each chain up to each of its batches, added up where somebody asks.
+struct Counts(Vec<Option<Vec<u64>>>);
+
+impl Counts {
+    fn new(chains: usize) -> Self {
+        Self(vec![None; chains])
+    }
+
+    /// Changes of chain `n` after batch `seq`.
+    fn after(&mut self, v: &View, n: u32, f: &FeedRow, seq: u64) -> Result<u64, StoreError> {
+        let slot = &mut self.0[n as usize];
+        if slot.is_none() {
+            let mut sums = vec![0];
+            for row in v.batches.range(batch_key(n, f.base)..batch_key(n + 1, 0))? {
+                let changes = u64::from(from_bytes::<BatchRow>(row?.1.value(), "batch")?.changes);
+                sums.push(sums.last().map_or(0, |sum| sum + changes));
+            }
+            *slot = Some(sums);
+        }
+        let sums = slot.as_deref().unwrap_or_default();
+        let before = sums.get((seq + 1).saturating_sub(f.base) as usize).copied().unwrap_or(0);
+        Ok(sums.last().map_or(0, |all| all - before))
     }
 }
 

@@ -1,10 +1,9 @@
 //! What is shown and every index, made anew from the chunks. Chunks, control operations and what is set aside are the truth and stay.
 
-use crate::aside::of;
 use crate::docs::{ChangeRef, DocRow, apply_change, put_back, read_batch, take};
 use crate::feeds::{BatchRow, Verdict, batch_key};
 use crate::ingest::{IngestStats, apply_batch};
-use crate::judge::{set_apart, vouch};
+use crate::judge::set_apart;
 use crate::mem::Mem;
 use crate::tables::{Tables, from_bytes, to_bytes};
 use crate::{Finding, Store, StoreError};
@@ -104,9 +103,6 @@ fn open_changes(t: &mut Tables<'_>, mem: &mut Mem, count: &mut u64) -> Result<()
         let change = Change::parse(&open.bytes).map_err(|_| StoreError::Damaged("open change"))?;
         let mut taken = take(t, mem, open.kind, &open.id)?;
         apply_change(t, mem, &mut taken.row, &change, ChangeRef::new(&change, own, seq, index))?;
-        if !of(t, mem, &open.id)?.is_empty() || !taken.row.waiting.is_empty() {
-            vouch(t, mem, &mut taken.row)?;
-        }
         put_back(t, mem, &taken)?;
         *count += 1;
     }

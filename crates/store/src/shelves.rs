@@ -1,18 +1,15 @@
 //! What a mailbox lacks and what this device lacks of it, by runs of batches; and the chunks that go there.
 
 use crate::docs::read_batch;
-use crate::feeds::{BatchHashes, BatchRow, batch_key};
+use crate::feeds::{BatchHashes, BatchRow, batch_key, held_by};
 use crate::tables::{View, from_bytes};
 use crate::{Store, StoreError};
 use cairn_model::FeedId;
-use cairn_trust::{BatchHash, Lack, Pack, Tip, limits};
-use std::collections::BTreeSet;
+use cairn_trust::{BatchHash, Claim, Lack, Pack, Proof, Tip, Worth, limits};
+use std::collections::BTreeMap;
 
 /// First and last batch.
 type Span = (u64, u64);
-
-/// First batch and tip of a run.
-pub type MailRun = (u64, Tip);
 
 /// A chunk made for a mailbox: its bytes, how many batches and changes are in it.
 pub type MailChunk = (Vec<u8>, u32, u32);
@@ -27,61 +24,117 @@ impl Store {
         let v = self.view()?;
         let mut out = Vec::with_capacity(runs.len());
         for (feed, from, tip) in runs {
-            let chains = || self.mem.feeds.iter().enumerate().filter(|(_, f)| f.id == *feed);
-            let mut here = false;
-            for (n, f) in chains() {
-                here |= (f.base..=f.seq).contains(&tip.seq) && v.hash_at(n as u32, tip.seq)? == Some(tip.hash.0);
-            }
+            let here = v.find(&tip.hash.0)?.is_some_and(|(n, seq)| seq == tip.seq && self.mem.feeds[n as usize].id == *feed);
             // One that is longer than the run branched off, or the run did: all of it is wanted.
-            let end = chains().map(|(_, f)| f.seq).filter(|seq| *seq < tip.seq).max().unwrap_or(0);
+            let end = self.mem.feeds.of_feed(feed).map(|(_, f)| f.seq).filter(|seq| *seq < tip.seq).max().unwrap_or(0);
             out.push((!here).then_some((end + 1).max(*from)));
         }
         Ok(out)
     }
 
-    /// What is here and in none of `runs`, for readers who hold `base`; and the runs with what follows each other put together.
-    pub fn uncovered(&self, runs: &[MailRun], base: &[Tip]) -> Result<(Vec<Lack>, Vec<MailRun>), StoreError> {
+    /// What is here and neither proved nor claimed to be in a mailbox, for readers who hold `base`; and the proofs with what
+    /// follows each other put together. No claim covers a batch of this device.
+    pub fn uncovered(&self, proofs: &[Proof], claims: &[Claim], base: &[Tip]) -> Result<(Vec<Lack>, Vec<Proof>), StoreError> {
         let v = self.view()?;
-        let (mut out, mut joined, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
-        for n in 0..self.mem.feeds.len() as u32 {
-            let f = &self.mem.feeds[n as usize];
-            if f.seq < f.base {
-                continue;
-            }
-            let (mut covered, mut sure) = (Vec::<Span>::new(), Vec::<Span>::new());
-            for (at, (from, tip)) in runs.iter().enumerate().filter(|(_, (_, tip))| tip.feed == f.id) {
-                let Some((end, proved)) = self.end_on(&v, n, *tip)?.filter(|(end, _)| from <= end) else { continue };
-                let span = ((*from).max(f.base), end);
-                covered.push(span);
-                if proved {
-                    sure.push(span);
-                }
-                if proved && end == tip.seq && *from >= f.base {
-                    used.insert(at);
+        let mut shelves = OnChains::default();
+        for proof in proofs {
+            shelves.prove(self, &v, proof)?;
+        }
+        for claim in claims.iter().filter(|c| c.author != self.mem.device) {
+            for (n, (from, end)) in self.spans(&v, claim)? {
+                if self.mem.feeds[n as usize].device != self.mem.device {
+                    shelves.covered.entry(n).or_default().push((from, end));
                 }
             }
+        }
+        let held = held_by(&v, &self.mem, base)?;
+        let mut out = Vec::new();
+        for (n, f) in self.mem.feeds.numbered().filter(|(_, f)| f.seq >= f.base) {
+            let mut covered = shelves.covered.remove(&n).unwrap_or_default();
             covered.sort_unstable();
-            sure.sort_unstable();
-            let covered = merge(&covered);
-            for (from, end) in &merge(&sure) {
-                joined.push((
-                    *from,
-                    Tip { feed: f.id, seq: *end, hash: BatchHash(v.hash_at(n, *end)?.ok_or(StoreError::Damaged("batch hash"))?) },
-                ));
-            }
-            let held = self.held_by(&v, n, base)?;
-            let mut next = held.max(f.base - 1) + 1;
-            for (from, end) in covered.into_iter().chain([(f.seq + 1, f.seq + 1)]) {
+            let mut next = held[n as usize] + 1;
+            for (from, end) in merge(&covered).into_iter().chain([(f.seq + 1, f.seq + 1)]) {
                 if from > next {
                     out.push(self.uncovered_run(&v, n, next, from - 1)?);
                 }
                 next = next.max(end + 1);
             }
         }
-        joined.extend(runs.iter().enumerate().filter(|(at, _)| !used.contains(at)).map(|(_, run)| *run));
-        joined.sort_unstable();
-        joined.dedup();
-        Ok((out, joined))
+        Ok((out, shelves.joined()))
+    }
+
+    /// What each claim is worth beside what is proved, and how many bytes of own batches are not proved to lie there.
+    pub fn weigh(&self, proofs: &[Proof], claims: &[Claim], base: &[Tip]) -> Result<(Vec<Worth>, u64), StoreError> {
+        let v = self.view()?;
+        let (lacks, _) = self.uncovered(proofs, &[], base)?;
+        let own: u64 = lacks.iter().filter(|l| l.device == self.mem.device).map(|l| l.bytes).sum();
+        let mut open: BTreeMap<u32, Vec<Span>> = BTreeMap::new();
+        for lack in &lacks {
+            open.entry(lack.chain).or_default().push((lack.from, lack.tip.seq));
+        }
+        let distrusted = self.distrusted()?;
+        let mut out = Vec::with_capacity(claims.len());
+        for claim in claims {
+            let believed = self.is_member(&claim.writer) && !distrusted.iter().any(|d| d.device == claim.writer);
+            let spans = self.spans(&v, claim)?;
+            let meets = |n: &u32, span: &Span| open.get(n).is_some_and(|o| o.iter().any(|(from, end)| span.0 <= *end && span.1 >= *from));
+            let of_own = |n: &u32| self.mem.feeds[*n as usize].device == self.mem.device;
+            let unproved: Vec<u32> = spans.iter().filter(|(n, span)| meets(n, span)).map(|(n, _)| *n).collect();
+            // A run whose end is not here may be another branch than the one that is.
+            let here =
+                v.find(&claim.tip.hash.0)?.is_some() && spans.iter().map(|(_, (from, end))| end + 1 - from).sum::<u64>() >= claim.batches();
+            if claim.writer == self.mem.device
+                && here
+                && let Some((n, _)) = spans.iter().find(|(_, (_, end))| *end == claim.to)
+            {
+                let hash = BatchHash(v.hash_at(*n, claim.to)?.ok_or(StoreError::Damaged("batch hash"))?);
+                out.push(Worth::Proved(Tip { feed: claim.tip.feed, seq: claim.to, hash }));
+                continue;
+            }
+            out.push(match (believed, unproved.is_empty()) {
+                (false, _) => Worth::Unbelieved,
+                (true, true) if here => Worth::ToCheck,
+                (true, true) => Worth::ToRead,
+                (true, false) if unproved.iter().any(of_own) => Worth::OfOwn,
+                (true, false) => Worth::ToCheck,
+            });
+        }
+        Ok((out, own))
+    }
+
+    /// Where the batches of a claim lie on chains that are here.
+    fn spans(&self, v: &View, claim: &Claim) -> Result<Vec<(u32, Span)>, StoreError> {
+        let mut out = Vec::new();
+        for (n, end) in self.way_to(v, claim.tip)? {
+            let f = &self.mem.feeds[n as usize];
+            let (from, end) = (claim.from.max(f.base), claim.to.min(end));
+            if from <= end {
+                out.push((n, (from, end)));
+            }
+        }
+        Ok(out)
+    }
+
+    /// The chains that lead to a batch, each with the last batch on the way. Of a batch that is ahead of a feed without branches, all
+    /// that is here of the feed.
+    fn way_to(&self, v: &View, tip: Tip) -> Result<Vec<(u32, u64)>, StoreError> {
+        let mut out = Vec::new();
+        let mut at = v.find(&tip.hash.0)?.filter(|(n, seq)| *seq == tip.seq && self.mem.feeds[*n as usize].id == tip.feed);
+        if at.is_none() {
+            let mut chains = self.mem.feeds.of_feed(&tip.feed);
+            // Of the own feed it is a copy of this device.
+            if let (Some((n, f)), None) = (chains.next(), chains.next())
+                && tip.seq > f.seq
+                && f.device != self.mem.device
+            {
+                out.push((n, f.seq));
+            }
+        }
+        while let Some((n, seq)) = at {
+            out.push((n, seq));
+            at = self.mem.feeds[n as usize].parent;
+        }
+        Ok(out)
     }
 
     /// Of runs as much as fits into so many bytes: whole batches, each run from its first on. At least one batch, if any byte may go: else
@@ -115,6 +168,11 @@ impl Store {
         Ok((out, cut))
     }
 
+    /// Batches made on this device that it holds.
+    pub fn own_batches(&self) -> u64 {
+        self.mem.feeds.of_device(&self.mem.device).map(|(_, f)| f.seq + 1 - f.base).sum()
+    }
+
     /// What is not in a batch yet, as it would go into a mailbox.
     pub fn open_lot(&self) -> Option<Lack> {
         let (changes, bytes) = (self.mem.open.changes.len() as u64, self.mem.open.bytes as u64);
@@ -130,29 +188,6 @@ impl Store {
             bytes,
             wall_ms: (at, at),
         })
-    }
-
-    /// How far a run that ends with `tip` reaches along chain `n`, and whether its end is here; `None` if it is of another branch.
-    fn end_on(&self, v: &View, n: u32, tip: Tip) -> Result<Option<(u64, bool)>, StoreError> {
-        let f = &self.mem.feeds[n as usize];
-        if (f.base..=f.seq).contains(&tip.seq) {
-            return Ok((v.hash_at(n, tip.seq)? == Some(tip.hash.0)).then_some((tip.seq, true)));
-        }
-        // Ahead of what is here: of a feed without branches it is most likely this one. Of the own feed it is a copy of this device.
-        let alone = self.mem.feeds.iter().filter(|o| o.id == f.id).count() == 1;
-        if tip.seq > f.seq && alone && f.device != self.mem.device {
-            return Ok(Some((f.seq, false)));
-        }
-        // On a branch that leaves this chain: the part before is here.
-        for (c, child) in self.mem.feeds.iter().enumerate() {
-            if let Some((parent, at)) = child.parent
-                && parent == n
-                && let Some((_, proved)) = self.end_on(v, c as u32, tip)?
-            {
-                return Ok(Some((at, proved)));
-            }
-        }
-        Ok(None)
     }
 
     fn uncovered_run(&self, v: &View, chain: u32, from: u64, to: u64) -> Result<Lack, StoreError> {
@@ -213,6 +248,58 @@ impl Store {
             return Ok(small);
         }
         Ok(vec![(chunk, small.len() as u32, small.iter().map(|m| m.2).sum())])
+    }
+}
+
+/// What lies in a mailbox, by chain.
+#[derive(Default)]
+struct OnChains {
+    covered: BTreeMap<u32, Vec<Span>>,
+    /// By the chain that a proof ends on.
+    proofs: BTreeMap<u32, Vec<Proof>>,
+    /// Proofs of batches that are not here.
+    elsewhere: Vec<Proof>,
+}
+
+impl OnChains {
+    fn prove(&mut self, store: &Store, v: &View, proof: &Proof) -> Result<(), StoreError> {
+        let end = v.find(&proof.tip.hash.0)?.filter(|(n, seq)| *seq == proof.tip.seq && store.mem.feeds[*n as usize].id == proof.tip.feed);
+        let Some((chain, _)) = end else {
+            self.elsewhere.push(proof.clone());
+            return Ok(());
+        };
+        let mut at = end;
+        while let Some((n, seq)) = at {
+            let f = &store.mem.feeds[n as usize];
+            if proof.from.max(f.base) <= seq {
+                self.covered.entry(n).or_default().push((proof.from.max(f.base), seq));
+            }
+            at = f.parent.filter(|(_, before)| *before >= proof.from);
+        }
+        self.proofs.entry(chain).or_default().push(proof.clone());
+        Ok(())
+    }
+
+    /// Proofs of one chain that follow each other, as one.
+    fn joined(self) -> Vec<Proof> {
+        let mut out = self.elsewhere;
+        for (_, mut proofs) in self.proofs {
+            proofs.sort_unstable();
+            let mut run: Option<Proof> = None;
+            for proof in proofs {
+                match &mut run {
+                    Some(last) if last.tip.seq + 1 == proof.from => {
+                        last.tip = proof.tip;
+                        last.chunks.extend(proof.chunks);
+                    }
+                    _ => out.extend(run.replace(proof)),
+                }
+            }
+            out.extend(run);
+        }
+        out.sort_unstable();
+        out.dedup();
+        out
     }
 }
 

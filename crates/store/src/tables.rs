@@ -10,6 +10,8 @@ pub(crate) const META: TableDefinition<&str, Bytes> = TableDefinition::new("meta
 pub(crate) const CHUNKS: TableDefinition<u64, Bytes> = TableDefinition::new("chunks.1");
 /// same key -> BatchRow
 pub(crate) const BATCHES: TableDefinition<u64, Bytes> = TableDefinition::new("batches.1");
+/// first 16 bytes of a batch's hash -> the same key
+pub(crate) const BY_HASH: TableDefinition<&[u8; 16], u64> = TableDefinition::new("by-hash.1");
 /// same key -> (): held batches whose verdict is not "accepted"
 pub(crate) const PENDING: TableDefinition<u64, ()> = TableDefinition::new("pending.1");
 /// feed number -> FeedRow
@@ -100,6 +102,7 @@ tables! {
     meta: META<&'static str, Bytes>,
     chunks: CHUNKS<u64, Bytes>,
     batches: BATCHES<u64, Bytes>,
+    by_hash: BY_HASH<&'static [u8; 16], u64>,
     pending: PENDING<u64, ()>,
     feeds: FEEDS<u32, Bytes>,
     control: CONTROL<u32, Bytes>,

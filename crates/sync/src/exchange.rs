@@ -1,17 +1,18 @@
 //! One exchange with a mailbox, from its listing to what is left there. See the crate's documentation for the calling contract.
 
+mod about;
 mod calls;
+mod checking;
 mod giving;
 mod known;
 mod taking;
 
-pub use calls::{ExchangeSetup, Listed, Made, MailAnswer, MailEffect, MailEvent, MailRequest, Shown, Taken};
-pub use known::{Known, Lot, Memory, Run};
+pub use calls::{ExchangeSetup, Lacking, Listed, Made, MailAnswer, MailEffect, MailEvent, MailRequest, Shown, Taken};
+pub use known::{Known, Lot, Memory, Tried};
 
 use crate::{Progress, limits};
 use cairn_model::{ChunkHash, DeviceId};
-use cairn_trust::limits::LEAST_BATCH_BYTES;
-use cairn_trust::{ChunkKind, Lack, Manifest, Piece, Shelf, Tip};
+use cairn_trust::{ChunkKind, Lack, Proof, Shelf, Short, Tip};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What an exchange did, or would do.
@@ -55,6 +56,12 @@ pub struct Outcome {
     pub partial: bool,
     /// Not all that it lacks was added: so many bytes could not go.
     pub cut_short: bool,
+    /// Batches made on this device that it holds.
+    pub own: u64,
+    /// How many of those are not proved to lie there after this visit.
+    pub own_lacking: u64,
+    /// Members whose manifest named a chunk that does not hold what it says.
+    pub liars: Vec<DeviceId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +75,12 @@ enum Stage {
     Sorting,
     Fetching,
     Owing,
+    /// Asking what claims are worth.
+    Weighing,
+    /// Looking into claimed chunks.
+    Checking,
+    /// Noting whose manifests are not believed any more.
+    Distrusting,
     Looking,
     First,
     Loading,
@@ -86,33 +99,49 @@ pub struct Exchange {
     /// What the store remembers now.
     stored: Memory,
     memory: Memory,
+    tried: Tried,
     next_cursor: Vec<u8>,
     mend: bool,
-    /// Not all that is about the project was read: too little is known to add anything.
+    /// Not all that is about the project was read: too little is known to add what others made.
     starved: bool,
-    entries: BTreeMap<[u8; 16], Listed>,
-    order: Vec<[u8; 16]>,
-    about: Vec<Vec<u8>>,
-    shelves: Vec<Shelf>,
+    entries: BTreeMap<Short, Listed>,
+    order: Vec<Short>,
+    /// Chunks that could not be used before and for which nothing has changed since.
+    unusable: BTreeSet<Short>,
+    /// What is about the project, as it was read.
+    about: Vec<(ChunkHash, Vec<u8>)>,
+    /// Names of what the store is looking at.
+    about_names: Vec<ChunkHash>,
     queue: VecDeque<ChunkHash>,
     asked: Vec<ChunkHash>,
-    /// Chunks no member's manifest tells about, and those of them that found no place yet.
+    /// Chunks no believed manifest tells about, and those of them that found no place yet.
     unlisted: Vec<ChunkHash>,
     again: Vec<ChunkHash>,
-    /// Chunks of which members tell.
-    told: BTreeSet<[u8; 16]>,
-    /// What they turned out to hold: listed anew.
+    /// Chunks of which members tell, or that were proved before.
+    told: BTreeSet<Short>,
+    proved: BTreeSet<Short>,
+    /// What untold chunks turned out to hold: listed in the own manifest.
     relisted: Vec<(u32, Shelf)>,
     /// Names and bytes of what the store is taking.
     persisting: Vec<(ChunkHash, u64)>,
+    /// Chunks that found no place, and chunks whose key is not here, as far as the last look at each tells.
+    unplaced: BTreeSet<Short>,
+    closed: BTreeSet<Short>,
+    missed: BTreeSet<Short>,
     pass: u8,
     held_in_pass: u64,
     gaps_in_pass: u64,
     trouble_in_pass: bool,
+    /// Members caught, to be noted.
+    liars: VecDeque<(DeviceId, ChunkHash)>,
+    weighed: bool,
     lacks: VecDeque<Lack>,
     /// Next batch of the first of `lacks`.
     next: u64,
     added: Vec<(u32, Shelf)>,
+    /// What will be proved once it is committed, and how many of it are own batches.
+    adding: (Vec<Proof>, u64),
+    device: Option<DeviceId>,
     outcome: Outcome,
 }
 
@@ -120,12 +149,6 @@ pub struct Exchange {
 const PASSES: u8 = 64;
 /// Passes that are made although the one before brought nothing: for branches, and for copies of what was damaged.
 const STUBBORN_PASSES: u8 = 3;
-
-/// Place in the order in which what is about the project is read; `None` for batches and what is newer than this version.
-fn about(kind: u8) -> Option<usize> {
-    use ChunkKind::{Ask, Control, Keys, Manifest, Receipt};
-    [Keys, Control, Manifest, Ask, Receipt].iter().position(|k| *k as u8 == kind)
-}
 
 fn is_batches(kind: u8) -> bool {
     kind == ChunkKind::Batch as u8 || kind == ChunkKind::Pack as u8
@@ -135,39 +158,47 @@ impl Exchange {
     /// Begins one.
     pub fn start(setup: ExchangeSetup) -> (Self, MailEffect) {
         let memory = setup.memory.clone();
-        let dry_run = setup.dry_run;
-        let cursor = memory.cursor.clone();
+        let cut = !setup.dry_run;
         let exchange = Self {
             setup,
-            stage: if dry_run { Stage::Listing } else { Stage::Preparing },
+            stage: Stage::Preparing,
             before: memory.clone(),
             stored: memory.clone(),
             memory,
+            tried: Tried::default(),
             next_cursor: Vec::new(),
             mend: false,
             starved: false,
             entries: BTreeMap::new(),
             order: Vec::new(),
+            unusable: BTreeSet::new(),
             about: Vec::new(),
-            shelves: Vec::new(),
+            about_names: Vec::new(),
             queue: VecDeque::new(),
             asked: Vec::new(),
             unlisted: Vec::new(),
             again: Vec::new(),
             told: BTreeSet::new(),
+            proved: BTreeSet::new(),
             relisted: Vec::new(),
             persisting: Vec::new(),
+            unplaced: BTreeSet::new(),
+            closed: BTreeSet::new(),
+            missed: BTreeSet::new(),
             pass: 0,
             held_in_pass: 0,
             gaps_in_pass: 0,
             trouble_in_pass: false,
+            liars: VecDeque::new(),
+            weighed: false,
             lacks: VecDeque::new(),
             next: 0,
             added: Vec::new(),
+            adding: (Vec::new(), 0),
+            device: None,
             outcome: Outcome::default(),
         };
-        let first = if dry_run { MailEffect::List(cursor) } else { MailEffect::Store(MailRequest::Prepare) };
-        (exchange, first)
+        (exchange, MailEffect::Store(MailRequest::Prepare(cut)))
     }
 
     /// Numbers so far.
@@ -183,8 +214,8 @@ impl Exchange {
     /// The next step. An event that does not fit the effect that is out ends the exchange.
     pub fn step(&mut self, event: MailEvent) -> MailEffect {
         match (self.stage, event) {
-            (Stage::Preparing, MailEvent::Answer(MailAnswer::Done)) => {
-                self.stage = Stage::Listing;
+            (Stage::Preparing, MailEvent::Answer(MailAnswer::Ready(tried))) => {
+                (self.stage, self.tried) = (Stage::Listing, tried);
                 MailEffect::List(self.memory.cursor.clone())
             }
             (Stage::Listing, MailEvent::Listed(shown)) => self.on_listed(shown),
@@ -197,22 +228,25 @@ impl Exchange {
             (Stage::Sorting, MailEvent::Answer(MailAnswer::Wanted(firsts))) => self.on_wanted(&firsts),
             (Stage::Fetching, MailEvent::Read(chunks)) => {
                 let lost = self.outcome.lost;
-                let sound = self.sound(chunks);
+                let sound = self.take_names(chunks);
                 self.trouble_in_pass |= self.outcome.lost > lost;
-                self.persisting = sound.iter().map(|c| (ChunkHash::of(c), c.len() as u64)).collect();
                 if sound.is_empty() { self.fetch() } else { MailEffect::Store(MailRequest::Persist(sound)) }
             }
-            (Stage::Fetching, MailEvent::Answer(MailAnswer::Persisted { held, gaps, dropped, placed })) => {
-                self.on_persisted(held, gaps, dropped, &placed)
+            (Stage::Fetching, MailEvent::Answer(MailAnswer::Persisted { held, gaps, dropped, placed, inside })) => {
+                self.on_persisted((held, gaps, dropped), &placed, &inside)
             }
             (Stage::Owing, MailEvent::Answer(MailAnswer::Done)) => {
                 self.stage = Stage::Fetching;
                 self.fetch()
             }
-            (Stage::Looking, MailEvent::Answer(MailAnswer::Lacking(lacks, known, others, may_write, cut_short))) => {
-                self.outcome.cut_short = cut_short;
-                self.on_lacking(lacks, known, others, may_write)
+            (Stage::Weighing, MailEvent::Answer(MailAnswer::Weighed(worth, own_bytes))) => self.on_weighed(&worth, own_bytes),
+            (Stage::Checking, MailEvent::Read(chunks)) => {
+                let sound = self.take_names(chunks);
+                if sound.is_empty() { self.check_next() } else { MailEffect::Store(MailRequest::Inspect(sound)) }
             }
+            (Stage::Checking, MailEvent::Answer(MailAnswer::Inspected(inside))) => self.on_inspected(&inside),
+            (Stage::Distrusting, MailEvent::Answer(MailAnswer::Done)) => self.check(),
+            (Stage::Looking, MailEvent::Answer(MailAnswer::Lacking(lacking))) => self.on_lacking(*lacking),
             (Stage::First, MailEvent::Answer(MailAnswer::Composed(chunks))) => MailEffect::Add(chunks),
             (Stage::First | Stage::Loading, MailEvent::Added) => self.load(),
             (Stage::Loading, MailEvent::Answer(MailAnswer::Loaded(made))) => self.on_loaded(made),
@@ -221,56 +255,19 @@ impl Exchange {
                 self.stage = Stage::Committing;
                 MailEffect::Commit
             }
-            (Stage::Committing, MailEvent::Committed) => {
-                (self.outcome.wrote, self.memory.begun) = (true, true);
-                self.memory.owes_receipt = false;
-                self.finish()
-            }
-            _ => {
-                self.stage = Stage::Done;
-                MailEffect::Done
-            }
+            (Stage::Committing, MailEvent::Committed) => self.on_committed(),
+            (Stage::Noting, MailEvent::Answer(MailAnswer::Done)) => self.done(),
+            _ => self.done(),
         }
     }
 
-    fn on_listed(&mut self, shown: Shown) -> MailEffect {
-        if shown.start_over {
-            self.memory.known = Known::default();
-        }
-        self.memory.known.base.extend(self.setup.base.iter().copied());
-        (self.next_cursor, self.mend) = (shown.cursor, shown.mend);
-        self.memory.begun |= !shown.entries.is_empty();
-        for entry in shown.entries {
-            if self.entries.insert(entry.name.short(), entry).is_none() {
-                self.order.push(entry.name.short());
-            }
-        }
-        let mut about: Vec<(usize, ChunkHash)> =
-            self.order.iter().filter_map(|n| self.entries.get(n)).filter_map(|e| Some((about(e.kind)?, e.name))).collect();
-        about.sort_by_key(|(place, _)| *place);
-        self.queue = about.into_iter().map(|(_, name)| name).collect();
-        self.stage = Stage::About;
-        self.read_about()
-    }
-
-    fn read_about(&mut self) -> MailEffect {
-        let read: usize = self.about.iter().map(Vec::len).sum();
-        if read > limits::ABOUT_BYTES {
-            let receipt = |name: &ChunkHash| self.entries.get(&name.short()).is_some_and(|e| e.kind == ChunkKind::Receipt as u8);
-            let others = self.queue.iter().filter(|name| !receipt(name)).count() as u64;
-            self.outcome.sealed += others;
-            self.starved = others > 0;
-            self.queue.clear();
-        }
-        if let Some(names) = self.portion() {
-            return MailEffect::Read(names);
-        }
-        self.stage = Stage::Taking;
-        MailEffect::Store(MailRequest::Take(std::mem::take(&mut self.about), !self.setup.dry_run))
+    fn done(&mut self) -> MailEffect {
+        self.stage = Stage::Done;
+        MailEffect::Done
     }
 
     /// The next names of the queue that fit one read.
-    pub(super) fn portion(&mut self) -> Option<Vec<ChunkHash>> {
+    fn portion(&mut self) -> Option<Vec<ChunkHash>> {
         let most = if self.setup.in_small_steps { limits::SMALL_STEP_BYTES } else { limits::PERSIST_BYTES };
         let most = self.setup.step_bytes.map_or(most, |step| most.min(usize::try_from(step).unwrap_or(usize::MAX)));
         let mut bytes = 0;
@@ -287,84 +284,42 @@ impl Exchange {
         (!self.asked.is_empty()).then(|| self.asked.clone())
     }
 
-    /// What was asked for, in the order in which it was; the rest is counted.
-    pub(super) fn sound(&mut self, chunks: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    /// What was asked for, in the order in which it was; the rest is counted and tried again at the next visit.
+    fn sound(&mut self, chunks: Vec<Vec<u8>>) -> Vec<(ChunkHash, Vec<u8>)> {
         let mut by_name: BTreeMap<ChunkHash, Vec<u8>> = chunks.into_iter().map(|c| (ChunkHash::of(&c), c)).collect();
-        let sound: Vec<Vec<u8>> = self.asked.iter().filter_map(|name| by_name.remove(name)).collect();
-        self.outcome.lost += (self.asked.len() - sound.len()) as u64;
+        let mut sound = Vec::with_capacity(self.asked.len());
+        for name in &self.asked {
+            match by_name.remove(name) {
+                Some(chunk) => {
+                    self.missed.remove(&name.short());
+                    sound.push((*name, chunk));
+                }
+                None => {
+                    self.outcome.lost += 1;
+                    self.missed.insert(name.short());
+                    // Only the last look at a chunk counts: in two lists it would be kept in neither.
+                    self.unplaced.remove(&name.short());
+                    self.closed.remove(&name.short());
+                }
+            }
+        }
         sound
     }
 
-    fn on_taken(&mut self, taken: Taken) -> MailEffect {
-        self.outcome.sealed += taken.sealed;
-        self.outcome.new_ops = taken.new_ops;
-        if !taken.belongs {
-            self.outcome.shut_out = true;
-            self.stage = Stage::Done;
-            return MailEffect::Done;
-        }
-        self.memory.known.ops.extend(taken.ops);
-        for (epoch, readers) in taken.boxed {
-            self.memory.known.boxed.entry(epoch).or_default().extend(readers);
-        }
-        for manifest in taken.manifests {
-            if self.setup.for_readers {
-                let new: Vec<Tip> = manifest.base.iter().filter(|t| !self.memory.known.base.contains(t)).copied().collect();
-                self.memory.known.base.extend(new);
-            }
-            self.outcome.writers.push((manifest.device, manifest.made_ms));
-            for shelf in manifest.shelves {
-                let Some(shelf) = self.present(shelf) else { continue };
-                self.told.extend(shelf.pieces.iter().map(|p| p.chunk));
-                self.memory.known.add(shelf.from, shelf.tip);
-                let (_, lot) = self.pieces_from(&shelf, shelf.from);
-                Lot::gather(&mut self.outcome.all, lot);
-                self.shelves.push(shelf);
-            }
-        }
-        self.shelves.sort_by_key(|s| (s.feed(), s.from, s.tip));
-        self.shelves.dedup();
-        self.outcome.holds = self.holds();
-        self.outcome.partial = !self.memory.known.base.is_empty();
-        self.find_unlisted(taken.unproved);
-        if self.setup.pull { self.sort() } else { self.look() }
+    /// The same, with the names noted for the answer that will come.
+    fn take_names(&mut self, chunks: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        let sound = self.sound(chunks);
+        self.persisting = sound.iter().map(|(name, chunk)| (*name, chunk.len() as u64)).collect();
+        sound.into_iter().map(|(_, chunk)| chunk).collect()
     }
 
-    /// Chunks of which no member tells, in an order that others tell, or in which they lie.
-    fn find_unlisted(&mut self, unproved: Vec<Manifest>) {
-        let mut shelves: Vec<Shelf> = unproved.into_iter().flat_map(|m| m.shelves).collect();
-        shelves.sort_by_key(|s| (s.feed(), s.from));
-        let first = shelves.iter().flat_map(|s| &s.pieces).map(|p| p.chunk);
-        let mut seen = BTreeSet::new();
-        let all = first.chain(self.order.iter().copied()).filter(|n| !self.told.contains(n) && seen.insert(*n));
-        let batches = all.filter_map(|n| self.entries.get(&n)).filter(|e| is_batches(e.kind));
-        self.unlisted = batches.map(|e| e.name).collect();
-        self.outcome.unlisted = self.unlisted.len() as u64;
-    }
-
-    /// The end of a shelf whose chunks are all there; what comes before a missing one is read as if nothing told of it.
-    fn present(&self, mut shelf: Shelf) -> Option<Shelf> {
-        let room = |p: &Piece, e: &Listed| u64::from(p.batches) * LEAST_BATCH_BYTES <= u64::from(e.bytes);
-        let there = |p: &Piece| self.entries.get(&p.chunk).is_some_and(|e| is_batches(e.kind) && room(p, e));
-        if let Some(missing) = shelf.pieces.iter().rposition(|p| !there(p)) {
-            let gone: Vec<Piece> = shelf.pieces.drain(..=missing).collect();
-            shelf.from += gone.iter().map(|p| u64::from(p.batches)).sum::<u64>();
+    /// Remembers that a chunk holds these batches.
+    fn prove(&mut self, chunk: Short, from: u64, tip: Tip) {
+        if self.proved.insert(chunk) {
+            self.memory.known.prove(chunk, from, tip);
         }
-        (!shelf.pieces.is_empty()).then_some(shelf)
-    }
-
-    /// Ends of what is there from each feed's beginning, or goes on from what readers are taken to hold.
-    fn holds(&self) -> Vec<Tip> {
-        let known = &self.memory.known;
-        let mut held: Vec<Tip> = known.base.clone();
-        let mut runs = known.runs.clone();
-        runs.sort_by_key(|r| r.from);
-        for run in runs {
-            let goes_on = |t: &Tip| t.feed == run.tip.feed && t.seq + 1 >= run.from;
-            if run.from == 1 || held.iter().any(goes_on) {
-                held.push(run.tip);
-            }
+        for list in [&mut self.unplaced, &mut self.closed, &mut self.missed] {
+            list.remove(&chunk);
         }
-        held
     }
 }

@@ -42,7 +42,8 @@ mod session;
 pub use calls::{Answer, Effect, Event, Push, Request, Setup, Snapshot, Standing};
 pub use entry::{Guest, Host, HostSetup, Step, Way};
 pub use exchange::{
-    Exchange, ExchangeSetup, Known, Listed, Lot, Made, MailAnswer, MailEffect, MailEvent, MailRequest, Memory, Outcome, Run, Shown, Taken,
+    Exchange, ExchangeSetup, Known, Lacking, Listed, Lot, Made, MailAnswer, MailEffect, MailEvent, MailRequest, Memory, Outcome, Shown,
+    Taken, Tried,
 };
 pub use frame::{FrameError, FrameReader, frame};
 pub use message::{CloseReason, Hello, Message, VERSION, first_proof};

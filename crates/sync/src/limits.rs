@@ -38,3 +38,11 @@ pub const ENTER_BYTES: usize = 4 << 10;
 pub const WELCOME_BYTES: usize = 64 << 20;
 /// Bytes of keys, control operations, manifests and receipts read from one mailbox: as much as a control log may have.
 pub const ABOUT_BYTES: usize = 64 << 20;
+/// Claims of members on a mailbox that are remembered until their chunks were read: a year of a team of ten. Beyond that chunks are read.
+pub const CLAIMS: usize = 16_384;
+/// Names of chunks of each kind that could not be used and are remembered: 37 bytes each.
+pub const UNUSABLE: usize = 16_384;
+/// Bytes of claimed chunks looked into at each visit, at least.
+pub const CHECK_BYTES: u64 = 256 << 10;
+/// And one part in so many of what the visit took.
+pub const CHECK_SHARE: u64 = 20;

@@ -113,15 +113,44 @@ pub(crate) fn seal_behind(
     open_part: &[u8],
     body: &[u8],
 ) -> Result<Vec<u8>, ChunkError> {
-    let mut chunk = Vec::with_capacity(PLAIN_BYTES + body.len() / 2);
+    encrypt(project, kind, key, nonce, open_part, &pack(body)?)
+}
+
+/// Seals `body` under a nonce derived from `context`, the key and the padded plaintext, so that the same plaintext gives the
+/// same chunk. The nonce covers the bytes that are encrypted: another compressor makes another plaintext, hence another nonce.
+pub(crate) fn seal_by_content(
+    project: &ProjectId,
+    kind: ChunkKind,
+    key: &EpochKey,
+    context: &'static str,
+    body: &[u8],
+) -> Result<Vec<u8>, ChunkError> {
+    let plain = pack(body)?;
+    encrypt(project, kind, key, &content_nonce(context, key, &plain), &[], &plain)
+}
+
+fn content_nonce(context: &'static str, key: &EpochKey, plain: &[u8]) -> [u8; 24] {
+    let mut nonce = [0; 24];
+    nonce.copy_from_slice(&derive(context, &[&key.0, plain])[..24]);
+    nonce
+}
+
+fn encrypt(
+    project: &ProjectId,
+    kind: ChunkKind,
+    key: &EpochKey,
+    nonce: &[u8; 24],
+    open_part: &[u8],
+    plain: &[u8],
+) -> Result<Vec<u8>, ChunkError> {
+    let mut chunk = Vec::with_capacity(PLAIN_BYTES + open_part.len() + plain.len() + 16);
     chunk.extend(MAGIC);
     chunk.extend([VERSION, kind as u8]);
     chunk.extend(key.id().0);
     chunk.extend(nonce);
     chunk.extend(open_part);
-    let plain = pack(body)?;
     let aad = aad(project, &chunk);
-    let sealed = key.cipher().encrypt(XNonce::from_slice(nonce), Payload { msg: &plain, aad: &aad }).map_err(|_| ChunkError::Seal)?;
+    let sealed = key.cipher().encrypt(XNonce::from_slice(nonce), Payload { msg: plain, aad: &aad }).map_err(|_| ChunkError::Seal)?;
     chunk.extend(sealed);
     if chunk.len() > limits::CHUNK_BYTES {
         return Err(ChunkError::TooLarge(chunk.len()));
@@ -220,6 +249,23 @@ mod tests {
         for cut in 0..chunk.len() {
             assert!(open(&P, &K, &chunk[..cut]).is_err(), "cut at {cut}");
         }
+    }
+
+    /// One body compressed in two ways is two plaintexts. One nonce for both would give away their difference.
+    #[test]
+    fn a_nonce_derived_from_content_covers_the_bytes_that_are_sealed() {
+        let body: Vec<u8> = (0..4000u32).flat_map(|i| (i % 97 * (i % 13)).to_le_bytes()).collect();
+        let chunk = seal_by_content(&P, ChunkKind::Pack, &K, "test", &body).unwrap();
+        assert_eq!(chunk, seal_by_content(&P, ChunkKind::Pack, &K, "test", &body).unwrap());
+        assert_eq!(open(&P, &K, &chunk).unwrap(), body);
+        assert_eq!(chunk[23..PLAIN_BYTES], content_nonce("test", &K, &pack(&body).unwrap()));
+        let stored = zstd::bulk::compress(&body, 19).unwrap();
+        let mut other = (stored.len() as u32).to_le_bytes().to_vec();
+        other.push(1);
+        other.extend(&stored);
+        other.resize(padme(other.len()), 0);
+        assert_eq!(unpack(&other).unwrap(), body);
+        assert_ne!(chunk[23..PLAIN_BYTES], content_nonce("test", &K, &other));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use batch::{Batch, BatchError, BatchHash, Header, Item, Unit, UnitKind};
 pub use chunk::{ChunkError, ChunkKind, EpochId, EpochKey, chunk_kind, open, seal};
 pub use code::{Code, CodeError, Pairing};
 pub use control::{
-    Accepted, Add, ControlError, ControlHash, ControlOp, Convey, Ended, EpochOp, EpochState, Former, Genesis, Invitation, Invite,
+    Accepted, Add, Admitted, ControlError, ControlHash, ControlOp, Convey, Ended, EpochOp, EpochState, Former, Genesis, Invitation, Invite,
     InviteMode, Issuer, Join, Log, Member, Membership, OpBody, Pending, Policy, ROLES, Refusal, Remove, RemoveMode, Right, Rights, Role,
     SetRole, evaluate,
 };
@@ -36,8 +36,8 @@ pub use epoch::{BOX_BYTES, Keyring, is_usable_key, mint, open_conveyed, open_epo
 pub use frontier::{Digest, Frontier, Tip, digest};
 pub use keys::{DeviceKeys, RecoveryWords, SecretSeed, Signature, verify};
 pub use mailbox::{
-    KeysChunk, Lack, MailKeys, Manifest, Pack, Piece, PlacedBatch, Shelf, ask_key, box_for_readers, mailbox_handle, open_ask, open_control,
-    open_pack, open_readers, read_keys_chunk, same_ask, seal_ask, seal_control, writer_tag,
+    Claim, Inside, KeysChunk, Lack, MailKeys, Manifest, Pack, Piece, PlacedBatch, Proof, Shelf, Short, Worth, ask_key, box_for_readers,
+    mailbox_handle, open_ask, open_control, open_pack, open_readers, read_keys_chunk, seal_ask, seal_control, writer_tag,
 };
 pub use passphrase::{PassphraseError, is_sealed_seed, open_seed, seal_seed};
 pub use receipt::{Receipt, ReceiptError, RelayHead};

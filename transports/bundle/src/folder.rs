@@ -38,6 +38,8 @@ pub struct Folder {
     /// Up to which of its own files the next one replaces.
     replaced: Option<u64>,
     open: BTreeMap<ChunkHash, (usize, Place)>,
+    /// Files that the cursor covered: looked into when somebody asks for a chunk that was not listed.
+    unlisted: Vec<PathBuf>,
     files: Vec<Contents>,
     writing: Option<(Writer, Vec<PathBuf>)>,
     /// Device and inode of the root when it was opened: a stick may be pulled between two calls, and what lies under its mount point
@@ -124,7 +126,21 @@ impl Folder {
         }
         let (passed_over, broken, replaced, open, files) = Default::default();
         let place = identity(&root)?;
-        Ok(Self { root, handle, tag, grace: GRACE, passed_over, broken, replaced, open, files, writing: None, place, begun: ours })
+        Ok(Self {
+            root,
+            handle,
+            tag,
+            grace: GRACE,
+            passed_over,
+            broken,
+            replaced,
+            open,
+            files,
+            unlisted: Vec::new(),
+            writing: None,
+            place,
+            begun: ours,
+        })
     }
 
     /// How long replaced files stay.
@@ -313,11 +329,27 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// A reader remembers names of chunks from earlier listings and may ask for them. Their files are opened once, and chunks are
+    /// checked when they are read.
+    fn look_into_unlisted(&mut self) {
+        for path in std::mem::take(&mut self.unlisted) {
+            let Ok(contents) = Contents::open(&path) else { continue };
+            let n = self.files.len();
+            for place in &contents.places {
+                self.open.entry(place.entry.name).or_insert((n, *place));
+            }
+            self.files.push(contents);
+        }
+    }
+}
+
 impl Mailbox for Folder {
     fn list(&mut self, cursor: &[u8]) -> Result<Listing, MailboxError> {
         self.give_up();
         self.open.clear();
         self.files.clear();
+        self.unlisted.clear();
         let own = self.own();
         if self.passed_over.is_empty() {
             self.broken.clear();
@@ -342,6 +374,7 @@ impl Mailbox for Folder {
         }
         for f in found {
             if !start_over && seen.contains(&f.mark) {
+                self.unlisted.push(f.path);
                 continue;
             }
             match Contents::open(&f.path).and_then(|mut c| c.verify().map(|_| c).map_err(|e| reading(&f.path, &e))) {
@@ -379,6 +412,9 @@ impl Mailbox for Folder {
     }
 
     fn read(&mut self, names: &[ChunkHash]) -> Result<Vec<Vec<u8>>, MailboxError> {
+        if names.iter().any(|name| !self.open.contains_key(name)) {
+            self.look_into_unlisted();
+        }
         let mut out = Vec::with_capacity(names.len());
         let mut open: Option<(usize, File)> = None;
         for name in names {

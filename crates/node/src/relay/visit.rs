@@ -220,8 +220,11 @@ impl<'a> Visiting<'a> {
         let mut noting = Noting { mailbox: &mut self.mailbox, node: self.node, tag: relay_tag(self.url) };
         let carried = self.node.carry_at(&Mutex::default(), (&mut noting, self.errand.budget), Some(id), setup, sync, &mut |p| seen(p));
         if self.mailbox.must_list_again() && sync.is_some() {
-            // Only a cache: without it everything is listed and compared.
-            self.node.store().note_mailbox(&id, &Memory::default().encode()).ok();
+            // Only a cache: without the cursor everything is listed again.
+            let store = &mut self.node.store();
+            if let Some(kept) = store.mailbox(&id).ok().flatten() {
+                store.note_mailbox(&id, &Memory::decode(&kept).listed_again().encode()).ok();
+            }
         }
         carried
     }

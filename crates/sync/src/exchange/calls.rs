@@ -1,8 +1,8 @@
 //! What an exchange and its caller say to each other.
 
-use super::known::{Known, Memory};
+use super::known::{Known, Memory, Tried};
 use cairn_model::{ChunkHash, DeviceId, FeedId};
-use cairn_trust::{EpochId, Lack, Manifest, PlacedBatch, Shelf, Tip};
+use cairn_trust::{EpochId, Inside, Lack, Manifest, PlacedBatch, Shelf, Tip, Worth};
 use std::collections::BTreeSet;
 
 /// What is wanted of an exchange.
@@ -20,6 +20,8 @@ pub struct ExchangeSetup {
     pub base: Vec<Tip>,
     /// What lies there may have been made for readers who hold something already: a bundle file, not a place many write to.
     pub for_readers: bool,
+    /// Every claim is checked by reading its chunk, whatever that costs: what the mailbox holds is to be relied on.
+    pub prove: bool,
     /// The line is slow or breaks: what is read at once, and lost if it breaks, is little.
     pub in_small_steps: bool,
     /// At most so many bytes are read at once, where it is less than that: the line is metered.
@@ -100,42 +102,52 @@ pub struct Made {
 /// What an exchange asks of the store.
 #[derive(Clone, Debug)]
 pub enum MailRequest {
-    /// Cut the open batch.
-    Prepare,
+    /// Tell what chunks that could not be used may be tried again for; before that, cut the open batch if `true`.
+    Prepare(bool),
     /// Open what is about the project itself: keys, control operations, manifests, receipts, requests to enter. Kept if `true`.
     Take(Vec<Vec<u8>>, bool),
     /// Of each run (feed, first, last): the first batch that is not here.
     Wanted(Vec<(FeedId, u64, Tip)>),
     /// Hold chunks, durably.
     Persist(Vec<Vec<u8>>),
+    /// What each claim is worth.
+    Weigh(Box<Known>),
+    /// Open chunks and tell what is in them. Nothing is held.
+    Inspect(Vec<Vec<u8>>),
+    /// A member's manifest named a chunk that does not hold what it says: believe no manifest of that member from now on.
+    Distrust(DeviceId, ChunkHash),
     /// What is here and not known to be in the mailbox; with what is not in a batch yet if `true`. The caller may say how many bytes of
     /// it may go: then whole batches from the first on that fit, and at least one if any may.
-    Lacking(Known, bool, Option<u64>),
+    Lacking(Box<Known>, bool, Option<u64>),
     /// Batches of a chain from one to another, up to so many bytes.
     Load(u32, u64, u64, usize),
     /// Read keys and control operations that the mailbox lacks, as chunks.
-    ComposeFirst(Known),
+    ComposeFirst(Box<Known>),
     /// Manifests of what was added on top of a base, and a receipt, as chunks.
     ComposeLast(Vec<(u32, Shelf)>, Vec<Tip>),
     /// Remember this of the mailbox, durably.
-    Note(Memory),
+    Note(Box<Memory>),
 }
 
-/// What came of chunks about the project itself.
+/// What came of chunks about the project itself. Numbers name the chunks in the order in which they were given.
 #[derive(Clone, Debug, Default)]
 pub struct Taken {
-    /// Manifests of members.
-    pub manifests: Vec<Manifest>,
+    /// Manifests of members whose word counts.
+    pub manifests: Vec<(usize, Manifest)>,
     /// Manifests of others: a help to read in order, not believed.
-    pub unproved: Vec<Manifest>,
-    /// First 16 bytes of the hashes of control operations that lie there.
-    pub ops: Vec<[u8; 16]>,
-    /// For whom keys of which epoch lie there.
-    pub boxed: Vec<(EpochId, Vec<[u8; 8]>)>,
-    /// Chunks that could not be opened.
-    pub sealed: u64,
+    pub unproved: Vec<(usize, Manifest)>,
+    /// First 16 bytes of the hashes of control operations in a chunk, all of which are admitted.
+    pub ops: Vec<(usize, Vec<[u8; 16]>)>,
+    /// For whom a chunk holds keys of which epoch, where that was checked.
+    pub boxed: Vec<(usize, EpochId, Vec<[u8; 8]>)>,
+    /// Chunks whose read key is not here.
+    pub sealed: Vec<usize>,
+    /// Chunks that wait for control operations that are not here.
+    pub waiting: Vec<usize>,
     /// This device belongs, as far as it knows now.
     pub belongs: bool,
+    /// This device.
+    pub device: Option<DeviceId>,
     /// Control operations that were new here.
     pub new_ops: u64,
 }
@@ -143,8 +155,10 @@ pub struct Taken {
 /// What the store answers.
 #[derive(Clone, Debug)]
 pub enum MailAnswer {
-    /// To `Prepare` and `Note`.
+    /// To `Note` and `Distrust`.
     Done,
+    /// To `Prepare`.
+    Ready(Tried),
     /// To `Take`.
     Taken(Box<Taken>),
     /// To `Wanted`, in the same order; `None` where all is here.
@@ -159,12 +173,38 @@ pub enum MailAnswer {
         dropped: u64,
         /// Every batch that is held now, in order.
         placed: Vec<PlacedBatch>,
+        /// What each chunk turned out to be, in order.
+        inside: Vec<Inside>,
     },
-    /// To `Lacking`: runs to add, what is known with what belongs together put together, how many control operations and boxes of
-    /// read keys are lacking, whether there is a key to seal anything under, and whether something was left out because of its bytes.
-    Lacking(Vec<Lack>, Known, usize, bool, bool),
+    /// To `Weigh`: of each claim, and how many bytes of own batches are not proved to lie there.
+    Weighed(Vec<Worth>, u64),
+    /// To `Inspect`, in order: what is in each, and whether all of it is held here.
+    Inspected(Vec<(Inside, bool)>),
+    /// To `Lacking`.
+    Lacking(Box<Lacking>),
     /// To `Load`.
     Loaded(Vec<Made>),
     /// To `ComposeFirst` and `ComposeLast`.
     Composed(Vec<Vec<u8>>),
+}
+
+/// What a mailbox lacks of what is here.
+#[derive(Clone, Debug)]
+pub struct Lacking {
+    /// Runs to add.
+    pub lacks: Vec<Lack>,
+    /// What is known, with what belongs together put together.
+    pub known: Known,
+    /// Control operations and boxes of read keys that are lacking.
+    pub others: usize,
+    /// There is a key to seal anything under.
+    pub may_write: bool,
+    /// Something was left out because of its bytes.
+    pub cut_short: bool,
+    /// Batches made on this device that it holds.
+    pub own: u64,
+    /// How many of those are not proved to lie there.
+    pub own_lacking: u64,
+    /// This device.
+    pub device: DeviceId,
 }

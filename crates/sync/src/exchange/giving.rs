@@ -1,24 +1,32 @@
 //! What is here and not in the mailbox, and how a visit ends.
 
-use super::calls::{Made, MailEffect, MailRequest};
-use super::{Exchange, Known, Lot, Memory, Stage};
+use super::calls::{Lacking, Made, MailEffect, MailRequest};
+use super::{Exchange, Listed, Lot, Memory, Stage};
 use crate::limits;
 use cairn_model::ChunkHash;
-use cairn_trust::{Lack, Piece, Shelf};
+use cairn_trust::{Piece, Proof, Shelf, Short};
+use std::collections::BTreeSet;
 
 impl Exchange {
+    /// Also where nothing is given: what is told of own work needs it.
     pub(super) fn look(&mut self) -> MailEffect {
-        if !self.setup.push || self.starved {
-            return self.finish();
-        }
         self.stage = Stage::Looking;
-        MailEffect::Store(MailRequest::Lacking(self.memory.known.clone(), self.setup.dry_run, None))
+        let tells_only = self.setup.dry_run || !self.setup.push;
+        MailEffect::Store(MailRequest::Lacking(Box::new(self.memory.known.clone()), tells_only, None))
     }
 
-    pub(super) fn on_lacking(&mut self, lacks: Vec<Lack>, known: Known, others: usize, may_write: bool) -> MailEffect {
-        self.memory.known = known;
-        for lack in lacks {
-            let wanted = self.setup.only.as_ref().is_none_or(|only| only.contains(&lack.device));
+    pub(super) fn on_lacking(&mut self, lacking: Lacking) -> MailEffect {
+        self.outcome.cut_short = lacking.cut_short && self.setup.push;
+        (self.outcome.own, self.outcome.own_lacking) = (lacking.own, lacking.own_lacking);
+        self.memory.known = lacking.known;
+        self.outcome.holds = self.holds();
+        if !self.setup.push {
+            return self.finish();
+        }
+        for lack in lacking.lacks {
+            // What others made may lie there already where not all manifests were read.
+            let known = !self.starved || lack.device == lacking.device;
+            let wanted = known && self.setup.only.as_ref().is_none_or(|only| only.contains(&lack.device));
             let lots = if wanted { &mut self.outcome.to } else { &mut self.outcome.left_here };
             Lot::gather(lots, Lot::from(&lack));
             if wanted {
@@ -27,13 +35,13 @@ impl Exchange {
             }
         }
         let owes = self.memory.owes_receipt && !self.setup.receipt_later;
-        let nothing = self.lacks.is_empty() && self.relisted.is_empty() && others == 0 && !owes && !self.mend;
-        if self.setup.dry_run || nothing || !may_write {
+        let nothing = self.lacks.is_empty() && self.relisted.is_empty() && lacking.others == 0 && !owes && !self.mend;
+        if self.setup.dry_run || nothing || !lacking.may_write {
             return self.finish();
         }
         self.next = self.lacks.front().map_or(0, |l| l.from);
         self.stage = Stage::First;
-        MailEffect::Store(MailRequest::ComposeFirst(self.memory.known.clone()))
+        MailEffect::Store(MailRequest::ComposeFirst(Box::new(self.memory.known.clone())))
     }
 
     pub(super) fn load(&mut self) -> MailEffect {
@@ -44,6 +52,8 @@ impl Exchange {
         self.stage = Stage::Last;
         let base = self.memory.known.base.clone();
         let mut shelves = std::mem::take(&mut self.added);
+        let own = shelves.iter().filter(|(_, s)| Some(s.device) == self.device).map(|(_, s)| s.batches()).sum();
+        self.adding = (shelves.iter().map(|(_, shelf)| proof_of(shelf)).collect(), own);
         shelves.append(&mut self.relisted);
         MailEffect::Store(MailRequest::ComposeLast(shelves, base))
     }
@@ -73,22 +83,76 @@ impl Exchange {
         MailEffect::Add(chunks)
     }
 
-    /// The cursor moves only past what is here: what found no place is listed again.
-    pub(super) fn finish(&mut self) -> MailEffect {
-        let o = &self.outcome;
-        let (owes_receipt, begun) = (self.memory.owes_receipt, self.memory.begun);
-        if !self.setup.pull || self.setup.only.is_some() {
-            self.memory = Memory { owes_receipt, begun, ..self.before.clone() };
-        } else if o.gaps + o.lost + o.sealed > 0 || self.next_cursor.is_empty() {
-            self.memory = Memory { owes_receipt, begun, ..Memory::default() };
-        } else {
-            self.memory.cursor = std::mem::take(&mut self.next_cursor);
+    /// What was added is there now: it is proved.
+    pub(super) fn on_committed(&mut self) -> MailEffect {
+        (self.outcome.wrote, self.memory.begun) = (true, true);
+        self.memory.owes_receipt = false;
+        let (proofs, own) = std::mem::take(&mut self.adding);
+        self.proved.extend(proofs.iter().flat_map(|p| &p.chunks).map(|(chunk, _)| *chunk));
+        self.memory.known.proofs.extend(proofs);
+        self.outcome.own_lacking = self.outcome.own_lacking.saturating_sub(own);
+        self.finish()
+    }
+
+    /// Ends of what is proved to be there from each feed's beginning, or goes on from what readers are taken to hold.
+    fn holds(&self) -> Vec<cairn_trust::Tip> {
+        let known = &self.memory.known;
+        let mut held = known.base.clone();
+        let mut proofs: Vec<&Proof> = known.proofs.iter().collect();
+        proofs.sort_by_key(|p| p.from);
+        for proof in proofs {
+            if proof.from == 1 || held.iter().any(|t| t.feed == proof.tip.feed && t.seq + 1 >= proof.from) {
+                held.push(proof.tip);
+            }
         }
-        if self.setup.dry_run || self.stage == Stage::Noting || self.memory == self.stored {
-            self.stage = Stage::Done;
-            return MailEffect::Done;
+        held
+    }
+
+    pub(super) fn finish(&mut self) -> MailEffect {
+        if self.stage == Stage::Noting {
+            return self.done();
+        }
+        let fits = self.remember_unusable();
+        let one_way = !self.setup.pull || self.setup.only.is_some();
+        self.memory.cursor = match (one_way, fits && !self.starved) {
+            (true, _) => self.before.cursor.clone(),
+            (false, true) => std::mem::take(&mut self.next_cursor),
+            // Chunks that were not dealt with and are not remembered by name must be listed again.
+            (false, false) => Vec::new(),
+        };
+        if !one_way {
+            self.memory.tried = self.tried;
+        }
+        if self.setup.dry_run || self.memory == self.stored {
+            return self.done();
         }
         self.stage = Stage::Noting;
-        MailEffect::Store(MailRequest::Note(self.memory.clone()))
+        MailEffect::Store(MailRequest::Note(Box::new(Memory::clone(&self.memory))))
     }
+
+    /// Keeps the names of chunks that were listed and could not be used. `false` if there are too many of them.
+    fn remember_unusable(&mut self) -> bool {
+        let known = &self.memory.known;
+        let settled =
+            |n: &Short| self.proved.contains(n) || known.read.contains(n) || known.ops.contains_key(n) || known.boxed.contains_key(n);
+        let list = |old: &[Listed], new: &BTreeSet<Short>, others: [&BTreeSet<Short>; 2]| -> Vec<Listed> {
+            let kept = old.iter().filter(|e| !new.contains(&e.name.short())).copied();
+            let fresh = new.iter().filter_map(|n| self.entries.get(n)).copied();
+            kept.chain(fresh).filter(|e| !settled(&e.name.short()) && !others.iter().any(|o| o.contains(&e.name.short()))).collect()
+        };
+        let sealed = list(&known.sealed, &self.closed, [&self.unplaced, &self.missed]);
+        let early = list(&known.early, &self.unplaced, [&self.closed, &self.missed]);
+        let lost = list(&known.lost, &self.missed, [&self.closed, &self.unplaced]);
+        let fits = [&sealed, &early, &lost].iter().all(|l| l.len() <= limits::UNUSABLE);
+        let known = &mut self.memory.known;
+        (known.sealed, known.early, known.lost) = (sealed, early, lost);
+        for list in [&mut known.sealed, &mut known.early, &mut known.lost] {
+            list.truncate(limits::UNUSABLE);
+        }
+        fits
+    }
+}
+
+fn proof_of(shelf: &Shelf) -> Proof {
+    Proof { from: shelf.from, tip: shelf.tip, chunks: shelf.pieces.iter().map(|p| (p.chunk, p.batches)).collect() }
 }

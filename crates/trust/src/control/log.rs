@@ -3,7 +3,7 @@
 
 use super::{ControlHash, ControlOp, InviteMode, OpBody, Role};
 use cairn_model::{DeviceId, ProjectId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How far past its parents an operation may claim its Lamport number to be: an invitation names only its issuer's grant as
 /// parent, so that a ticket stays short, and its rank must not be older than it is.
@@ -21,6 +21,17 @@ pub enum Refusal {
     /// The proof of the invitation does not hold.
     #[error("it does not prove its invitation")]
     Proof,
+}
+
+/// What became of operations that came together.
+#[derive(Clone, Debug, Default)]
+pub struct Admitted {
+    /// Newly admitted, parents first.
+    pub new: Vec<ControlHash>,
+    /// Not admitted here nor anywhere: their issuers never had the right, or a proof does not hold.
+    pub refused: usize,
+    /// What they build on is not here.
+    pub waiting: Vec<ControlOp>,
 }
 
 /// Place of an operation in the log.
@@ -78,6 +89,30 @@ impl Log {
     /// Adds an operation. `false` if it was here.
     pub fn admit(&mut self, op: ControlOp) -> Result<bool, Refusal> {
         self.take(op, false)
+    }
+
+    /// Adds operations that come in any order. Each is looked at again only when a parent that it waited for was added.
+    pub fn admit_all(&mut self, ops: impl IntoIterator<Item = ControlOp>) -> Admitted {
+        let mut out = Admitted::default();
+        let mut blocked: BTreeMap<ControlHash, Vec<ControlOp>> = BTreeMap::new();
+        let mut queue: VecDeque<ControlOp> = ops.into_iter().collect();
+        while let Some(op) = queue.pop_front() {
+            if let Some(missing) = op.parents.iter().find(|p| !self.index.contains_key(p)).copied() {
+                blocked.entry(missing).or_default().push(op);
+                continue;
+            }
+            let hash = op.hash;
+            match self.take(op, false) {
+                Ok(true) => {
+                    out.new.push(hash);
+                    queue.extend(blocked.remove(&hash).into_iter().flatten());
+                }
+                Ok(false) => {}
+                Err(_) => out.refused += 1,
+            }
+        }
+        out.waiting = blocked.into_values().flatten().collect();
+        out
     }
 
     fn take(&mut self, op: ControlOp, trusted: bool) -> Result<bool, Refusal> {

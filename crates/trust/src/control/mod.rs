@@ -10,7 +10,7 @@ mod op;
 mod roles;
 
 pub use evaluate::evaluate;
-pub use log::{Log, Refusal};
+pub use log::{Admitted, Log, Refusal};
 pub use membership::{Accepted, Ended, EpochState, Former, Invitation, Member, Membership, Pending, Right};
 pub use op::{
     Add, ControlError, ControlHash, ControlOp, Convey, EpochOp, Genesis, Invite, InviteMode, Issuer, Join, OpBody, Policy, Remove,

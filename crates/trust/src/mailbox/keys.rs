@@ -4,13 +4,14 @@
 //! discovery key and all older read keys. Whoever opens a box checks the key against the epoch id of the header.
 
 use crate::chunk::{PLAIN_BYTES, open_behind, seal_behind};
+use crate::derive::derive;
 use crate::epoch::{decoy, open_box, seal_box};
 use crate::{BOX_BYTES, ChunkError, ChunkKind, DeviceKeys, EpochId, EpochKey, Keyring, cbor, chunk_kind, limits};
 use cairn_model::{DeviceId, ProjectId};
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rand_chacha::rand_core::SeedableRng;
 
 const MAIL_BOX: &str = "cairn mail box v1";
 
@@ -23,6 +24,9 @@ struct Inner {
     discovery: ByteArray<32>,
     #[n(3)]
     older: ByteVec,
+    /// From which every box was made. Version 0.1 wrote none.
+    #[n(4)]
+    seed: Option<ByteArray<32>>,
 }
 
 /// What a keys chunk gave.
@@ -30,8 +34,9 @@ struct Inner {
 pub struct MailKeys {
     /// The discovery key and all read keys in it, the newest last.
     pub ring: Keyring,
-    /// [`DeviceId::short`] of those who can open it.
+    /// [`DeviceId::short`] of those who can open it, as its writer says: box n is for the n-th.
     pub readers: Vec<[u8; 8]>,
+    seed: Option<[u8; 32]>,
 }
 
 /// A keys chunk as it lies there: whose epoch it is, and its boxes.
@@ -61,21 +66,49 @@ pub fn box_for_readers(
     if readers.len() > limits::READERS {
         return None;
     }
-    let mut rng = ChaCha20Rng::from_seed(seed);
     let count = readers.len().next_power_of_two();
     let mut open_part = (count as u16).to_le_bytes().to_vec();
     for n in 0..count {
-        let real = readers.get(n).and_then(|(_, to)| seal_box(project, MAIL_BOX, to, &newest.0, &mut rng));
-        open_part.extend(real.unwrap_or_else(|| decoy(&mut rng)));
+        let real = readers.get(n).and_then(|(_, to)| one_box(project, &seed, n, to, newest));
+        open_part.extend(real.unwrap_or_else(|| decoy(&mut box_rng(&seed, n))));
     }
     let mut nonce = [0; 24];
-    rng.fill_bytes(&mut nonce);
+    nonce.copy_from_slice(&derive("cairn mail box nonce v1", &[&seed])[..24]);
     let inner = Inner {
         readers: readers.iter().flat_map(|(d, _)| d.short()).collect::<Vec<u8>>().into(),
         discovery: ring.discovery.into(),
         older: ring.keys.iter().filter(|k| *k != newest).flat_map(|k| k.0).collect::<Vec<u8>>().into(),
+        seed: Some(seed.into()),
     };
     seal_behind(project, ChunkKind::Keys, newest, &nonce, &open_part, &cbor::encode(&inner)).ok()
+}
+
+fn box_rng(seed: &[u8; 32], n: usize) -> ChaCha20Rng {
+    ChaCha20Rng::from_seed(derive("cairn mail box seed v1", &[seed, &(n as u16).to_le_bytes()]))
+}
+
+/// Box `n`; `None` if nothing can be boxed to the key.
+fn one_box(project: &ProjectId, seed: &[u8; 32], n: usize, to: &[u8; 32], newest: &EpochKey) -> Option<Vec<u8>> {
+    seal_box(project, MAIL_BOX, to, &newest.0, &mut box_rng(seed, n))
+}
+
+impl MailKeys {
+    /// Those of its readers who can open `chunk`. `agreement_key` gives the key of a device by its short id. Whose key is unknown is
+    /// left out; one to whose key nothing can be boxed is not. A chunk of version 0.1 proves nobody.
+    pub fn proved_readers(
+        &self,
+        project: &ProjectId,
+        chunk: &KeysChunk<'_>,
+        agreement_key: &dyn Fn(&[u8; 8]) -> Option<[u8; 32]>,
+    ) -> Vec<[u8; 8]> {
+        let (Some(seed), Some(newest)) = (self.seed, self.ring.keys.last()) else { return Vec::new() };
+        let boxes = chunk.boxes.chunks_exact(BOX_BYTES);
+        let proved = |(n, (reader, there)): (usize, (&[u8; 8], &[u8]))| {
+            let made = one_box(project, &seed, n, &agreement_key(reader)?, newest);
+            made.is_none_or(|made| made == there).then_some(*reader)
+        };
+        self.readers.iter().zip(boxes).enumerate().filter_map(proved).collect()
+    }
 }
 
 /// The shape of a keys chunk.
@@ -99,7 +132,8 @@ pub fn open_readers(project: &ProjectId, chunk: &KeysChunk<'_>, keys: Option<&De
     let (older, _) = inner.older.as_chunks::<32>();
     let (readers, _) = inner.readers.as_chunks::<8>();
     let all = older.iter().map(|k| EpochKey(*k)).chain([key]).collect();
-    Some(MailKeys { ring: Keyring { discovery: *inner.discovery, keys: all }, readers: readers.to_vec() })
+    let seed = inner.seed.map(|s| *s);
+    Some(MailKeys { ring: Keyring { discovery: *inner.discovery, keys: all }, readers: readers.to_vec(), seed })
 }
 
 #[cfg(test)]
@@ -110,6 +144,35 @@ mod tests {
 
     fn team(count: u8) -> Vec<DeviceKeys> {
         (0..count).map(|n| DeviceKeys::from_seed([n + 1; 32])).collect()
+    }
+
+    /// A member that lists a reader and puts rubbish into its box is found out by everybody who can open the chunk.
+    #[test]
+    fn a_list_of_readers_is_checked_box_by_box() {
+        let team = team(3);
+        let key_of = |short: &[u8; 8]| team.iter().find(|k| k.device().short() == *short).map(DeviceKeys::agreement_key);
+        let ring = Keyring { discovery: [9; 32], keys: vec![EpochKey([1; 32]), EpochKey([2; 32])] };
+        let listed = |keys: [[u8; 32]; 3]| team.iter().map(DeviceKeys::device).zip(keys).collect::<Vec<_>>();
+        let proved = |readers: &[(DeviceId, [u8; 32])]| {
+            let chunk = box_for_readers(&P, &ring, &EpochKey([2; 32]), readers, [3; 32]).unwrap();
+            let shape = read_keys_chunk(&chunk).unwrap();
+            open_readers(&P, &shape, Some(&team[0]), None).unwrap().proved_readers(&P, &shape, &key_of)
+        };
+        let honest = [0, 1, 2].map(|n: usize| team[n].agreement_key());
+        let shorts: Vec<[u8; 8]> = team.iter().map(|k| k.device().short()).collect();
+        assert_eq!(proved(&listed(honest)), shorts);
+        // The second box is made for somebody else than the list says.
+        assert_eq!(proved(&listed([honest[0], honest[2], honest[2]])), [shorts[0], shorts[2]]);
+        let mut old = open_readers(
+            &P,
+            &read_keys_chunk(&box_for_readers(&P, &ring, &EpochKey([2; 32]), &listed(honest), [3; 32]).unwrap()).unwrap(),
+            Some(&team[0]),
+            None,
+        )
+        .unwrap();
+        old.seed = None;
+        let chunk = box_for_readers(&P, &ring, &EpochKey([2; 32]), &listed(honest), [3; 32]).unwrap();
+        assert!(old.proved_readers(&P, &read_keys_chunk(&chunk).unwrap(), &key_of).is_empty(), "version 0.1 proves nobody");
     }
 
     #[test]

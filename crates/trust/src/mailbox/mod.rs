@@ -10,8 +10,9 @@ mod runs;
 pub use keys::{KeysChunk, MailKeys, box_for_readers, open_readers, read_keys_chunk};
 pub use manifest::{Manifest, Piece, Shelf};
 pub use pack::{Pack, open_pack};
-pub use runs::{Lack, PlacedBatch};
+pub use runs::{Claim, Inside, Lack, PlacedBatch, Proof, Short, Worth};
 
+use crate::chunk::seal_by_content;
 use crate::derive::{derive, first16};
 use crate::{ChunkError, ChunkKind, ControlOp, EpochKey, cbor, chunk_kind, limits, open, seal};
 use cairn_model::{DeviceId, ProjectId};
@@ -50,17 +51,10 @@ pub fn ask_key(invitation: &[u8; 32]) -> EpochKey {
     EpochKey(derive("cairn ask v1", &[invitation]))
 }
 
-/// A request to enter: the join, for members to see.
-pub fn seal_ask(project: &ProjectId, invitation: &[u8; 32], nonce: &[u8; 24], join: &[u8]) -> Result<Vec<u8>, ChunkError> {
-    seal(project, ChunkKind::Ask, &ask_key(invitation), nonce, join)
-}
-
-/// The same request as always the same bytes: whoever asks again where it cannot see what it left leaves nothing more. The nonce is
-/// made from the join, which is all that is ever sealed with it.
-pub fn same_ask(project: &ProjectId, invitation: &[u8; 32], join: &[u8]) -> Option<Vec<u8>> {
-    let mut nonce = [0; 24];
-    nonce.copy_from_slice(&derive("cairn ask nonce v1", &[invitation, join])[..24]);
-    seal_ask(project, invitation, &nonce, join).ok()
+/// A request to enter: the join, for members to see. The same join always gives the same chunk, because the nonce is derived from
+/// the bytes that are sealed: a device that asks again where it cannot see its first request adds nothing.
+pub fn seal_ask(project: &ProjectId, invitation: &[u8; 32], join: &[u8]) -> Result<Vec<u8>, ChunkError> {
+    seal_by_content(project, ChunkKind::Ask, &ask_key(invitation), "cairn ask nonce v2", join)
 }
 
 /// The join in a request, if it was made for this invitation.

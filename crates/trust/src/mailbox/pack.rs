@@ -2,8 +2,8 @@
 //! regrouped by document, where compression finds what they share. Who opens it has the batches as their author signed them.
 
 use crate::batch::payload_lengths;
-use crate::derive::derive;
-use crate::{Batch, BatchError, ChunkError, ChunkKind, EpochKey, cbor, chunk_kind, limits, open, seal};
+use crate::chunk::seal_by_content;
+use crate::{Batch, BatchError, ChunkError, ChunkKind, EpochKey, cbor, chunk_kind, limits, open};
 use cairn_model::ProjectId;
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
@@ -72,13 +72,11 @@ impl Pack {
         self.headers.is_empty()
     }
 
-    /// The chunk. Its nonce is made of the read key and of all that is in it: the same batches give the same bytes, so a push that was
-    /// cut off goes on where it stopped; other batches give another nonce.
+    /// The chunk. Its nonce is derived from the read key and the bytes that are sealed. The same batches give the same chunk, so a
+    /// push that was cut off continues where it stopped.
     pub fn seal(self, project: &ProjectId, key: &EpochKey) -> Result<Vec<u8>, ChunkError> {
         let body = cbor::encode(&PackCbor { headers: self.headers, changes: self.changes.concat().into() });
-        let mut nonce = [0; 24];
-        nonce.copy_from_slice(&derive("cairn pack nonce v1", &[&key.0, &body])[..24]);
-        seal(project, ChunkKind::Pack, key, &nonce, &body)
+        seal_by_content(project, ChunkKind::Pack, key, "cairn pack nonce v2", &body)
     }
 }
 
