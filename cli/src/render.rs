@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 pub(crate) fn text(v: &Value) -> String {
     match v {
         Value::Null => "-".into(),
-        // What a colleague wrote must not steer this terminal.
-        Value::String(s) => s.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        // On one line; what is left of it that a terminal would obey is escaped where it is written.
+        Value::String(s) => s.replace(['\n', '\t'], " "),
         Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join("; "),
         other => other.to_string(),
     }

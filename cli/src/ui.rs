@@ -2,7 +2,7 @@
 
 use crate::args::Args;
 use crate::{error, render};
-use cairn_node::{Heard, NodeError, Reply};
+use cairn_node::{Heard, NodeError, Reply, visible, visible_json};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
@@ -20,15 +20,16 @@ pub struct Ui {
     unwritten: Mutex<Option<String>>,
 }
 
-/// A line on standard error. Where nobody reads that any more, the work goes on.
+/// A line on standard error. Where nobody reads that any more, the work goes on. Names and texts of others are in it: what a terminal
+/// would obey is escaped here, for all that people see.
 pub fn tell(text: &str) {
-    writeln!(std::io::stderr(), "{text}").ok();
+    writeln!(std::io::stderr(), "{}", visible(text)).ok();
 }
 
 /// A usage error for a program that asked for JSON.
 pub fn usage(message: &str, code: u8) {
     let error = json!({"kind": "usage", "message": message.trim().trim_start_matches("error: "), "hint": "see `cairn --help`"});
-    println!("{}", json!({"ok": false, "code": code, "error": error, "warnings": []}));
+    println!("{}", visible_json(&json!({"ok": false, "code": code, "error": error, "warnings": []}).to_string()));
 }
 
 impl Ui {
@@ -67,6 +68,7 @@ impl Ui {
     }
 
     fn data(&self, text: &str) {
+        let text = if self.json { visible_json(text) } else { visible(text) };
         let mut out = std::io::stdout().lock();
         // A reader that went away (a pager, `head`) wanted no more.
         if let Err(e) = writeln!(out, "{text}").and_then(|()| out.flush())

@@ -45,6 +45,13 @@ pub enum FormatError {
 }
 
 impl FormatError {
+    /// `true` if the disk had no room. Writers of other crates give the system's error as text only.
+    pub fn is_out_of_space(&self) -> bool {
+        // ENOSPC and EDQUOT of Linux and macOS, and what SQLite says.
+        let texts = ["os error 28)", "os error 122)", "os error 69)", "disk is full"];
+        matches!(self, FormatError::Io(text) if texts.iter().any(|t| text.contains(t)))
+    }
+
     pub(crate) fn part(place: impl Into<String>, reason: impl ToString) -> Self {
         FormatError::Part { place: place.into(), reason: reason.to_string() }
     }

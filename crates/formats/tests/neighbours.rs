@@ -197,3 +197,35 @@ fn archives_of_occurrences_read() {
         }
     }
 }
+
+/// SQLite does not look at the case of names: a view under the name of a table in capitals is a view all the same. One that never ends
+/// is refused before it is asked.
+#[test]
+fn a_view_in_capitals_is_no_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("view.gpkg");
+    let endless = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t)";
+    for (contents, features) in [
+        (
+            format!(
+                "CREATE VIEW GPKG_CONTENTS AS {endless} SELECT 'obs' AS table_name, 'attributes' AS data_type, 4326 AS srs_id, n AS rowid FROM t"
+            ),
+            "obs",
+        ),
+        (
+            format!(
+                "CREATE TABLE gpkg_contents(table_name, data_type, srs_id); INSERT INTO gpkg_contents VALUES ('OBS2', 'attributes', 4326);
+            CREATE VIEW Obs2 AS {endless} SELECT n FROM t"
+            ),
+            "Obs2",
+        ),
+    ] {
+        std::fs::remove_file(&path).ok();
+        let made = rusqlite::Connection::open(&path).unwrap();
+        made.execute_batch("CREATE TABLE obs(fid INTEGER PRIMARY KEY, note TEXT); INSERT INTO obs VALUES (1, 'x');").unwrap();
+        made.execute_batch(&contents).unwrap();
+        drop(made);
+        let options = cairn_formats::ReadOptions { sheet: Some(features.into()), ..Default::default() };
+        assert!(cairn_formats::open_rows(&path, &options, &Default::default()).is_err(), "{contents}");
+    }
+}

@@ -94,6 +94,14 @@ impl Configuration {
         if self.name.trim().is_empty() {
             add(true, "configuration".into(), "it has no name".into());
         }
+        let own = std::iter::once(("configuration".to_owned(), &self.name));
+        let categories = self.categories.iter().map(|c| (format!("category `{}`", c.id), &c.name));
+        let fields = self.fields.iter().map(|f| (format!("field `{}`", f.id), &f.label));
+        for (place, name) in own.chain(categories).chain(fields) {
+            if name.chars().any(crate::is_hidden) {
+                add(true, place, "its name has hidden characters, which change what is shown around it".into());
+            }
+        }
         for (kind, word) in [("point", "observations"), ("line", "tracks")] {
             if self.offered(kind).is_empty() {
                 add(false, "configuration".into(), format!("no category is offered for {word}; CoMapeo needs one"));

@@ -21,6 +21,7 @@ mod place;
 mod shape;
 mod state;
 mod value;
+mod visible;
 
 pub use change::{ActorId, Change, ChangeError, ChangeHash, ChangeIntent, NewChange, Op, OpAction, OpId};
 pub use configuration::{Category, Configuration, Field, FieldChoice, FieldType, Scalar, Tags, TypedFault, message_key};
@@ -37,3 +38,4 @@ pub use place::{Place, PlaceError};
 pub use shape::{Coord, Shape, ShapeError};
 pub use state::{ApplyError, DocState, LiveOp, StateBuilder};
 pub use value::{Value, ValueRef};
+pub use visible::{is_hidden, is_plain_name, visible, visible_json, visible_line};

@@ -5,6 +5,7 @@ use crate::bundles::bundle_without_keys;
 use crate::carry::Carrier;
 use crate::driver::Progress;
 use crate::entering::{Waiting, ask_again};
+use crate::guard::guarded;
 use crate::home::{Home, Node, blocking};
 use crate::network::{self, peers_near};
 use crate::request::{BundleRequest, Reply, Request};
@@ -144,7 +145,12 @@ enum Place {
     There(UnixStream),
 }
 
+/// What the engine fails at inside is told as damage.
 fn in_process(node: Node, request: Request, seen: Seen<'_>) -> Result<Reply, NodeError> {
+    guarded(|| unguarded(node, request, seen))
+}
+
+fn unguarded(node: Node, request: Request, seen: Seen<'_>) -> Result<Reply, NodeError> {
     let runtime = || tokio::runtime::Runtime::new().map_err(|e| NodeError::Store { message: e.to_string() });
     let told = |p: &Progress| seen(p.sent + p.received, p.to_send.saturating_add(p.to_receive), p.sent_bytes + p.received_bytes);
     match request {

@@ -3,6 +3,7 @@
 use crate::configuration_edit::edited;
 use crate::home::now_ms;
 use crate::request::{ConfigRequest, Reply};
+use crate::workshop::Making;
 use crate::{Node, NodeError, show};
 use cairn_formats::{TakenConfiguration, configuration_json, write_comapeocat};
 use cairn_model::{Configuration, Instant};
@@ -96,13 +97,10 @@ fn export(store: &mut Store, path: &Path, with_invite: bool) -> Answered {
     if archive && with_invite {
         return Err(NodeError::input("a category archive has no place for an invitation: write a .json"));
     }
-    let temporary = path.with_extension("cairn-part");
-    let done = write_file(store, &shown, path, &temporary, (archive, with_invite), &mut reply);
-    if let Err(e) = done.and_then(|()| std::fs::rename(&temporary, path).map_err(|e| NodeError::file(path, e))) {
-        // An invitation must not lie about in what is left of it.
-        std::fs::remove_file(&temporary).ok();
-        return Err(e);
-    }
+    // An invitation must not lie about in what is left of it: an unfinished file is gone with its folder.
+    let making = Making::of(path).map_err(|e| NodeError::io(path, &e))?;
+    write_file(store, &shown, path, making.path(), (archive, with_invite), &mut reply)?;
+    making.finish().map_err(|e| NodeError::io(path, &e))?;
     Ok(reply)
 }
 
@@ -115,7 +113,7 @@ fn write_file(
     reply: &mut Reply,
 ) -> Result<(), NodeError> {
     if archive {
-        reply.warnings.extend(write_comapeocat(shown, now_ms(), temporary).map_err(|e| NodeError::file(path, e))?);
+        reply.warnings.extend(write_comapeocat(shown, now_ms(), temporary).map_err(|e| NodeError::format(path, &e))?);
     } else {
         let mut shown = configuration_json(shown);
         if with_invite {
@@ -123,7 +121,7 @@ fn write_file(
             reply.warnings.push(show::OPEN_PROJECT.into());
         }
         let text = serde_json::to_string_pretty(&shown).map_err(|e| NodeError::file(path, e))?;
-        std::fs::write(temporary, text + "\n").map_err(|e| NodeError::file(path, e))?;
+        std::fs::write(temporary, text + "\n").map_err(|e| NodeError::io(path, &e))?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 
 use crate::carry::{Carrier, Open, from_mailbox};
 use crate::door::{closed, is_announced, knock_with};
-use crate::home::{Home, Node, host_name};
+use crate::home::{Home, Node, device_named};
 use crate::request::{JoinRequest, Reply};
 use crate::{NodeError, devices};
 use cairn_contract::{Link, Listing, Mailbox, MailboxError, ReceiveHalf, SendHalf};
@@ -159,7 +159,7 @@ fn merge(into: &mut serde_json::Value, from: &serde_json::Value) {
 
 async fn by_ticket(home: &Home, request: &JoinRequest, ticket: &Ticket, text: &str) -> Result<Reply, NodeError> {
     let keys = home.keys()?;
-    let name = request.device_name.clone().unwrap_or_else(host_name);
+    let name = device_named(request.device_name.as_deref())?;
     let join = ControlOp::join(&keys, &ticket.project, ticket.invite, &name, &ticket.invitation_keys(), None);
     let asked = home.waiting_for(&ticket.project).filter(|w| w.ticket == text).map(|w| w.join);
     let given = request.via.iter().chain(&ticket.addresses).cloned();
@@ -348,7 +348,7 @@ async fn by_code(home: &Home, request: &JoinRequest, code: Code) -> Result<Reply
     }
     let keys = home.keys()?;
     let key = code_knock_key(code.nameplate);
-    let name = request.device_name.clone().unwrap_or_else(host_name);
+    let name = device_named(request.device_name.as_deref())?;
     let via: Vec<String> = request.via.iter().cloned().collect();
     let look = Duration::from_secs(request.timeout_s.unwrap_or(LOOK_S));
     let mut last = NodeError::Unreached { target: "the device that shows this code".into() };

@@ -170,6 +170,11 @@ impl NodeError {
         }
     }
 
+    /// A file that could not be written in its format: for want of space, or otherwise.
+    pub(crate) fn format(path: &std::path::Path, e: &cairn_formats::FormatError) -> Self {
+        if e.is_out_of_space() { NodeError::NoSpace { message: format!("{}: {e}", path.display()) } } else { NodeError::file(path, e) }
+    }
+
     pub(crate) fn file(path: &std::path::Path, e: impl std::fmt::Display) -> Self {
         NodeError::File { path: path.display().to_string(), message: e.to_string() }
     }

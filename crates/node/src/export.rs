@@ -5,12 +5,13 @@ use crate::import::Told;
 use crate::reading::filter;
 use crate::request::{ExportRequest, Reply};
 use crate::survey::survey;
+use crate::workshop::Making;
 use crate::{Node, NodeError};
 use cairn_formats::{About, Encoded, FormatError, RowEncoder, RowWriter, Survey, Written, create, needs_survey, write_format};
 use cairn_model::{Instant, ObservationRef, Place};
 use cairn_store::{AsOf, Store, StoreError, Walk};
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 /// Rows that are read and encoded together, and parts of them that each thread may be ahead.
@@ -83,18 +84,12 @@ pub(crate) fn until(text: &str) -> Result<i64, NodeError> {
     Ok(instant.unix_ms() + if whole_day { 86_399_999 } else { 0 })
 }
 
-/// The name under which a file is written before it is whole: beside it, with the same ending.
-pub(crate) fn unfinished(path: &Path) -> PathBuf {
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    path.with_file_name(format!(".cairn-part-{}-{name}", std::process::id()))
-}
-
 pub(crate) fn export(node: &Node, request: &ExportRequest, told: Told<'_>) -> Result<Reply, NodeError> {
     if request.pairs {
         return crate::pairs::export_pairs(node, request);
     }
     let path = Path::new(&request.file);
-    let fault = |e: FormatError| NodeError::file(path, e);
+    let fault = |e: FormatError| NodeError::format(path, &e);
     let format = write_format(path, request.write.format.as_deref()).map_err(fault)?;
     let coarse = request.round.as_deref().map(Rounding::parse).transpose()?;
     // One look at the store for both walks: what came between them would have no column.
@@ -106,17 +101,10 @@ pub(crate) fn export(node: &Node, request: &ExportRequest, told: Told<'_>) -> Re
         true => survey(&store, &walk, moment.is_none() && Store::takes_all(&filter), coarse)?,
         false => Survey::default(),
     };
-    let temporary = unfinished(path);
-    let writer = create(&temporary, format, &request.write, &survey, &about).map_err(fault);
-    let done = writer.and_then(|writer| write(&walk, coarse, writer, path, told));
-    let written = match done.and_then(|w| std::fs::rename(&temporary, path).map(|()| w).map_err(|e| NodeError::file(path, e))) {
-        Ok(written) => written,
-        Err(e) => {
-            // What is left of it helps nobody; that it cannot be removed is not what went wrong.
-            std::fs::remove_file(&temporary).ok();
-            return Err(e);
-        }
-    };
+    let making = Making::of(path).map_err(|e| NodeError::io(path, &e))?;
+    let writer = create(making.path(), format, &request.write, &survey, &about).map_err(fault)?;
+    let written = write(&walk, coarse, writer, path, told)?;
+    making.finish().map_err(|e| NodeError::io(path, &e))?;
     let mut reply = Reply::new(json!({"file": request.file, "format": format, "exported": written.rows, "left_out": written.left_out}));
     reply.warnings.extend(written.notes);
     if matches!(moment, Some(AsOf::Time(_))) {

@@ -3,8 +3,9 @@
 use crate::jobs::Surroundings;
 pub(crate) use crate::node::{LOCAL, Node, TurnedAway, locked};
 use crate::request::{JoinRequest, NewRequest, Reply};
+use crate::workshop::Making;
 use crate::{NodeError, configuration, keystore};
-use cairn_model::{ProjectId, default_configuration, hex, unhex};
+use cairn_model::{ProjectId, default_configuration, hex, is_plain_name, unhex};
 use cairn_relay::{Network, RelayUrl};
 use cairn_store::{Entropy, NewProject, OsEntropy, Store, StoreError, StoreFiles, create_file};
 use cairn_trust::{DeviceKeys, PassphraseError, Ticket, is_sealed_seed, open_seed, seal_seed};
@@ -120,11 +121,7 @@ impl Home {
 
     /// Replaces a file of this home that only its owner may read, at once or not at all.
     pub(crate) fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), NodeError> {
-        let (path, fresh) = (self.path.join(name), self.path.join(format!("{name}.new")));
-        fs::remove_file(&fresh).ok();
-        write_private(&fresh, bytes).map_err(|e| NodeError::file(&fresh, e))?;
-        fs::rename(&fresh, &path).map_err(|e| NodeError::file(&path, e))?;
-        fs::File::open(&self.path).and_then(|f| f.sync_all()).map_err(|e| NodeError::file(&self.path, e))
+        write_private(&self.path.join(name), bytes)
     }
 
     /// Where the device's key is: `None` before it is made.
@@ -160,7 +157,11 @@ impl Home {
             }
             Ok(text) => {
                 let seed = unhex(text.trim()).ok().and_then(|s| <[u8; 32]>::try_from(s).ok());
-                seed.map(DeviceKeys::from_seed).ok_or_else(|| NodeError::file(&path, "this is not a device key"))
+                seed.map(DeviceKeys::from_seed).ok_or_else(|| self.key_lost("this is not a device key: the file is damaged or cut short"))
+            }
+            // Another key beside a project would be another device, which the project does not know.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !self.projects()?.is_empty() => {
+                Err(self.key_lost("the device's key is not there, and this home has a project of that device"))
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let seed: [u8; 32] = (&mut OsEntropy as &mut dyn Entropy).bytes();
@@ -169,11 +170,20 @@ impl Home {
                     None if self.key_store && keystore::keep(&name, &seed) => format!("{IN_STORE}{}", hex(&name)),
                     passphrase => self.seed_text(&seed, passphrase.as_ref().map(|p| &p.0[..]))?,
                 };
-                write_private(&path, text.as_bytes()).map_err(|e| NodeError::file(&path, e))?;
+                write_private(&path, text.as_bytes())?;
                 Ok(DeviceKeys::from_seed(seed))
             }
             Err(e) => Err(NodeError::file(&path, e)),
         }
+    }
+
+    fn key_lost(&self, why: &str) -> NodeError {
+        let path = self.key_file();
+        NodeError::refused(
+            format!("{}: {why}; nothing was changed", path.display()),
+            "put the file back from a copy of this home; or, with a backup (`cairn backup restore FILE --recovery-file WORDS`) or the recovery words, \
+             begin a new home with `cairn --home NEWFOLDER`, and let another device send what it holds",
+        )
     }
 
     fn key_file(&self) -> PathBuf {
@@ -195,11 +205,7 @@ impl Home {
         let keys = self.keys()?;
         let text = self.seed_text(keys.seed(), new)?;
         let before = fs::read_to_string(self.key_file()).unwrap_or_default();
-        let (path, fresh) = (self.key_file(), self.path.join("device.key.new"));
-        fs::remove_file(&fresh).ok();
-        write_private(&fresh, text.as_bytes()).map_err(|e| NodeError::file(&fresh, e))?;
-        fs::rename(&fresh, &path).map_err(|e| NodeError::file(&path, e))?;
-        fs::File::open(&self.path).and_then(|f| f.sync_all()).map_err(|e| NodeError::file(&self.path, e))?;
+        write_private(&self.key_file(), text.as_bytes())?;
         if let Some(name) = before.strip_prefix(IN_STORE) {
             keystore::forget(name.trim());
         }
@@ -249,8 +255,8 @@ impl Home {
 
     /// A name that a project may have and none here has.
     pub(crate) fn free_name(&self, name: &str) -> Result<(), NodeError> {
-        if name.trim().is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
-            return Err(NodeError::input("a project needs a name of 1 to 200 characters, on one line"));
+        if !is_plain_name(name) {
+            return Err(NodeError::input("a project needs a name of 1 to 200 characters, on one line and without hidden characters"));
         }
         match self.projects()?.iter().any(|(_, n)| n.trim() == name.trim()) {
             true => Err(NodeError::Exists { what: format!("a project `{name}`") }),
@@ -267,7 +273,7 @@ impl Home {
         fill: impl FnOnce(&mut Store) -> Result<(), StoreError>,
     ) -> Result<Reply, NodeError> {
         self.free_name(name)?;
-        let device_name = device_name.map_or_else(host_name, str::to_owned);
+        let device_name = device_named(device_name)?;
         let keys = self.keys()?;
         let (device, words) = (keys.device(), Arc::new(Mutex::new(None)));
         let kept = words.clone();
@@ -291,7 +297,7 @@ impl Home {
     /// The key of a device that is restored into this home, which has none yet.
     pub(crate) fn keep_seed(&self, seed: &[u8; 32]) -> Result<(), NodeError> {
         let text = self.seed_text(seed, self.passphrase.as_ref().map(|p| &p.0[..]))?;
-        write_private(&self.key_file(), text.as_bytes()).map_err(|e| NodeError::file(&self.key_file(), e))
+        write_private(&self.key_file(), text.as_bytes())
     }
 
     pub(crate) fn folder_of(&self, project: &ProjectId) -> PathBuf {
@@ -330,7 +336,7 @@ impl Home {
         let mut log = cairn_trust::Log::new(ticket.project);
         let admitted = ticket.ops.iter().all(|op| log.admit(op.clone()).is_ok());
         let genesis = log.genesis().filter(|_| admitted).ok_or_else(|| NodeError::input("the ticket names no project"))?.clone();
-        let name = name.map_or_else(host_name, str::to_owned);
+        let name = device_named(name)?;
         let keys = self.keys()?;
         let device = keys.device();
         let inviter = ticket.ops.last().map(|op| op.issuer);
@@ -360,11 +366,8 @@ impl Home {
         let fault = |e: &dyn std::fmt::Display| NodeError::file(&folder, e);
         let text = serde_json::to_string(waiting).map_err(|e| fault(&e))?;
         fs::create_dir_all(&folder).map_err(|e| fault(&e))?;
-        let (path, fresh) = (folder.join("pending"), folder.join("pending.new"));
         // It holds the invitation's secret. Whole before it replaces the one before, and before the folder counts as a project's.
-        fs::remove_file(&fresh).ok();
-        write_private(&fresh, text.as_bytes()).map_err(|e| NodeError::file(&fresh, e))?;
-        fs::rename(&fresh, &path).map_err(|e| NodeError::file(&path, e))?;
+        write_private(&folder.join("pending"), text.as_bytes())?;
         fs::write(folder.join("name"), name).map_err(|e| fault(&e))
     }
 
@@ -407,10 +410,22 @@ pub(crate) fn blocking<T: Send>(work: impl Future<Output = Result<T, NodeError>>
     })
 }
 
-fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+/// Writes a file that only its owner may read, at once or not at all.
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), NodeError> {
+    let fault = |e: std::io::Error| NodeError::io(path, &e);
+    let making = Making::of(path).map_err(fault)?;
+    let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(making.path());
+    made.and_then(|mut file| file.write_all(bytes)).map_err(fault)?;
+    making.finish().map_err(fault)
+}
+
+/// The name a device enters under: as somebody said, or that of the machine.
+pub(crate) fn device_named(said: Option<&str>) -> Result<String, NodeError> {
+    match said {
+        None => Ok(host_name()),
+        Some(name) if is_plain_name(name) => Ok(name.to_owned()),
+        Some(_) => Err(NodeError::input("a device needs a name of 1 to 200 characters, on one line and without hidden characters")),
+    }
 }
 
 pub(crate) fn host_name() -> String {

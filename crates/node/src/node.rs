@@ -73,6 +73,10 @@ pub struct Node {
 impl Node {
     /// Opens the project named, or the only one. A store that was copied or moved starts a new incarnation.
     pub fn open(home: &Home, project: Option<&str>) -> Result<Self, NodeError> {
+        crate::guard::guarded(|| Self::open_unguarded(home, project))
+    }
+
+    fn open_unguarded(home: &Home, project: Option<&str>) -> Result<Self, NodeError> {
         let folder = home.project(project)?;
         let files = StoreFiles::new(&folder);
         let db = open_file(&files)?;
@@ -172,6 +176,10 @@ impl Node {
 
     /// The same; long work tells how far it is: (done, planned, rows).
     pub fn handle_telling(&self, request: Request, told: &dyn Fn(u64, u64, u64)) -> Result<Reply, NodeError> {
+        crate::guard::guarded(|| self.handle_unguarded(request, told))
+    }
+
+    fn handle_unguarded(&self, request: Request, told: &dyn Fn(u64, u64, u64)) -> Result<Reply, NodeError> {
         let (before, aside) = {
             let store = self.store();
             (store.digest()?, store.set_aside_changes())

@@ -1,7 +1,8 @@
 //! Pairs of observations that are both meant, side by side in one row: what agreement between raters is computed from.
 
-use crate::export::{Rounding, about, unfinished};
+use crate::export::{Rounding, about};
 use crate::request::{ExportRequest, Reply};
+use crate::workshop::Making;
 use crate::{Node, NodeError};
 use cairn_formats::{ExportRow, FormatError, Survey, create, write_format};
 use cairn_model::{FieldRef, FieldValue, Observation, ObservationRef, Value};
@@ -64,7 +65,7 @@ fn coarse(view: &mut DocView, rounding: Option<Rounding>) {
 
 pub(crate) fn export_pairs(node: &Node, request: &ExportRequest) -> Result<Reply, NodeError> {
     let path = Path::new(&request.file);
-    let fault = |e: FormatError| NodeError::file(path, e);
+    let fault = |e: FormatError| NodeError::format(path, &e);
     let format = write_format(path, request.write.format.as_deref()).map_err(fault)?;
     if request.as_of.is_some() {
         return Err(NodeError::input("--pairs is of now: leave --as-of away"));
@@ -98,20 +99,11 @@ pub(crate) fn export_pairs(node: &Node, request: &ExportRequest) -> Result<Reply
         rows.push(row);
     }
     rows.sort_by(|a, b| (&a.seen.at, a.id).cmp(&(&b.seen.at, b.id)));
-    let temporary = unfinished(path);
-    let done = create(&temporary, format, &request.write, &survey, &about(&store, request)?).and_then(|mut writer| {
-        rows.iter().try_for_each(|row| writer.write(row))?;
-        writer.finish()
-    });
-    let written =
-        match done.map_err(fault).and_then(|w| std::fs::rename(&temporary, path).map(|()| w).map_err(|e| NodeError::file(path, e))) {
-            Ok(written) => written,
-            Err(e) => {
-                // What is left of it helps nobody; that it cannot be removed is not what went wrong.
-                std::fs::remove_file(&temporary).ok();
-                return Err(e);
-            }
-        };
+    let making = Making::of(path).map_err(|e| NodeError::io(path, &e))?;
+    let mut writer = create(making.path(), format, &request.write, &survey, &about(&store, request)?).map_err(fault)?;
+    rows.iter().try_for_each(|row| writer.write(row)).map_err(fault)?;
+    let written = writer.finish().map_err(fault)?;
+    making.finish().map_err(|e| NodeError::io(path, &e))?;
     let mut reply =
         Reply::new(json!({"file": request.file, "format": format, "exported": written.rows, "left_out": written.left_out, "pairs": true}));
     reply.warnings.extend(written.notes);

@@ -6,6 +6,7 @@ mod restore;
 
 use crate::home::now_ms;
 use crate::request::{BackupRequest, Reply};
+use crate::workshop::{Making, Workshop};
 use crate::{Home, Node, NodeError};
 use cairn_model::{Instant, hex};
 use cairn_store::{Entropy, OsEntropy, StoreFiles};
@@ -81,7 +82,10 @@ fn create(node: &Node, to: Option<&str>, passphrase: Option<&str>, keep: Option<
     may_write(node, &if to.is_dir() { to.join(format!(".{ENDING}")) } else { to.to_owned() })?;
     // Open changes are cut first, so that the copy holds them as others would.
     node.cut()?;
-    let snapshot = node.folder().join(".backup-snapshot");
+    // A plain copy of the store: it is gone with its folder, also after a run that was killed.
+    let workshop = Workshop::in_folder(node.folder()).map_err(|e| NodeError::io(node.folder(), &e))?;
+    fs::remove_file(node.folder().join(".backup-snapshot")).ok();
+    let snapshot = workshop.path("store");
     let made = snapshot_store(node, &snapshot).and_then(|about| {
         // Names of devices are not unique: their ids are.
         let series = format!("{}-{}-{}", plain(&about.name), plain(&about.device_name), &about.device[..8]);
@@ -90,8 +94,7 @@ fn create(node: &Node, to: Option<&str>, passphrase: Option<&str>, keep: Option<
         let removed = if to.is_dir() { thin(to, &format!("{series}-"), ENDING, keep, &path)? } else { 0 };
         Ok((about, path, removed))
     });
-    // It is a copy: what cannot be removed now is replaced the next time.
-    fs::remove_file(&snapshot).ok();
+    drop(workshop);
     let (about, path, removed) = made?;
     let bytes = fs::metadata(&path).map_err(|e| NodeError::file(&path, e))?.len();
     Ok(Reply::new(json!({
@@ -143,33 +146,24 @@ fn snapshot_store(node: &Node, to: &Path) -> Result<About, NodeError> {
 
 /// Writes under another name, reads back what is on the disk, and only then gives it its name.
 fn seal_to(node: &Node, snapshot: &Path, path: &Path, about: &About, passphrase: Option<&str>, told: Told<'_>) -> Result<(), NodeError> {
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let making = path.with_file_name(format!(".cairn-part-{}-{name}", std::process::id()));
     let (keys, recovery) = {
         let store = node.store();
         (store.keys().clone(), store.genesis()?.recovery_key)
     };
-    let done = (|| {
-        let entropy: [u8; 160] = (&mut OsEntropy as &mut dyn Entropy).bytes();
-        let sealed = BackupSeal::create(&keys, &recovery, passphrase.map(str::as_bytes), entropy);
-        let (seal, header) = sealed.ok_or_else(|| NodeError::Store { message: "the backup could not be sealed".into() })?;
-        let fault = |e: std::io::Error| NodeError::io(path, &e);
-        let out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&making).map_err(fault)?;
-        let out = Sealing::new(BufWriter::with_capacity(1 << 20, out), seal, &header).map_err(fault)?;
-        let from = BufReader::new(fs::File::open(snapshot).map_err(|e| NodeError::file(snapshot, e))?);
-        let mut seen = |done: u64| told(done, about.bytes * 2, done);
-        let (mut out, hash) = file::write(out, about, from, &mut seen).map_err(fault)?;
-        out.flush().and_then(|()| out.get_ref().sync_all()).map_err(fault)?;
-        let mut seen = |done: u64| told(about.bytes + done, about.bytes * 2, done);
-        verify(&making, &BackupSecret::Device(&keys), about, hash, &mut seen).map_err(fault)?;
-        fs::rename(&making, path).map_err(fault)?;
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::File::open(folder).and_then(|f| f.sync_all()).map_err(|e| NodeError::file(folder, e))
-    })();
-    if done.is_err() {
-        fs::remove_file(&making).ok();
-    }
-    done
+    let entropy: [u8; 160] = (&mut OsEntropy as &mut dyn Entropy).bytes();
+    let sealed = BackupSeal::create(&keys, &recovery, passphrase.map(str::as_bytes), entropy);
+    let (seal, header) = sealed.ok_or_else(|| NodeError::Store { message: "the backup could not be sealed".into() })?;
+    let fault = |e: std::io::Error| NodeError::io(path, &e);
+    let making = Making::of(path).map_err(fault)?;
+    let out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(making.path()).map_err(fault)?;
+    let out = Sealing::new(BufWriter::with_capacity(1 << 20, out), seal, &header).map_err(fault)?;
+    let from = BufReader::new(fs::File::open(snapshot).map_err(|e| NodeError::file(snapshot, e))?);
+    let mut seen = |done: u64| told(done, about.bytes * 2, done);
+    let (mut out, hash) = file::write(out, about, from, &mut seen).map_err(fault)?;
+    out.flush().and_then(|()| out.get_ref().sync_all()).map_err(fault)?;
+    let mut seen = |done: u64| told(about.bytes + done, about.bytes * 2, done);
+    verify(making.path(), &BackupSecret::Device(&keys), about, hash, &mut seen).map_err(fault)?;
+    making.finish().map_err(fault)
 }
 
 fn verify(path: &Path, secret: &BackupSecret<'_>, about: &About, hash: blake3::Hash, seen: &mut dyn FnMut(u64)) -> std::io::Result<()> {
@@ -194,21 +188,20 @@ fn copy_beside(node: &Node, keep: usize, durable: bool) -> Result<PathBuf, NodeE
     let folder = beside(node);
     fs::create_dir_all(&folder).map_err(|e| NodeError::file(&folder, e))?;
     let path = folder.join(format!("{}.store", stamp(now_ms())));
-    let making = folder.join(".copy");
-    let fault = |e: std::io::Error| NodeError::file(&path, e);
-    let copied = {
+    fs::remove_file(folder.join(".copy")).ok();
+    let making = Making::of(&path).map_err(|e| NodeError::io(&folder, &e))?;
+    let fault = |e: std::io::Error| NodeError::io(&path, &e);
+    {
         let store = node.store();
         let from = StoreFiles::new(node.folder()).store();
         let wanted = fs::metadata(&from).map_err(fault)?.len();
-        let got = fs::copy(&from, &making).map_err(fault);
+        let got = fs::copy(&from, making.path()).map_err(fault)?;
         drop(store);
-        got.and_then(|got| if got == wanted { Ok(()) } else { Err(fault(std::io::Error::other("the copy is not whole"))) })
-            .and_then(|()| if durable { fs::File::open(&making).and_then(|f| f.sync_all()).map_err(fault) } else { Ok(()) })
-    };
-    if let Err(e) = copied.and_then(|()| fs::rename(&making, &path).map_err(fault)) {
-        fs::remove_file(&making).ok();
-        return Err(e);
+        if got != wanted {
+            return Err(fault(std::io::Error::other("the copy is not whole")));
+        }
     }
+    if durable { making.finish() } else { making.finish_soon() }.map_err(fault)?;
     thin(&folder, "", "store", keep, &path)?;
     Ok(path)
 }

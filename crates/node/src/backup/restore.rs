@@ -2,7 +2,9 @@
 //! a new feed, so that nobody sees a fork.
 
 use super::file::{self, About, Opening};
+use crate::guard::guarded;
 use crate::request::Reply;
+use crate::workshop::Workshop;
 use crate::{Home, Node, NodeError};
 use cairn_model::{hex, unhex};
 use cairn_store::{OsEntropy, Store, StoreError, StoreFiles, open_file};
@@ -52,7 +54,7 @@ pub(super) fn look(path: &Path, secret: &BackupSecret<'_>) -> Result<About, Node
 
 /// A store taken out of a backup, in a folder of its own.
 struct Taken {
-    folder: tempfile::TempDir,
+    folder: Workshop,
     store: Store,
     keys: DeviceKeys,
     name: String,
@@ -64,6 +66,10 @@ impl Home {
     /// # Errors
     /// Sealed for others, damaged, of another device than this home's, in use.
     pub fn restore_backup(&self, choice: &RestoreChoice) -> Result<Reply, NodeError> {
+        guarded(|| self.restore_unguarded(choice))
+    }
+
+    fn restore_unguarded(&self, choice: &RestoreChoice) -> Result<Reply, NodeError> {
         let own = if self.key_place().is_some() { Some(self.keys()?) } else { None };
         let taken = self.take_out(choice, own.as_ref())?;
         if let Some(name) = &choice.as_new {
@@ -121,8 +127,8 @@ impl Home {
     fn take_out(&self, choice: &RestoreChoice, own: Option<&DeviceKeys>) -> Result<Taken, NodeError> {
         let projects = self.path().join("projects");
         let fault = |e: std::io::Error| NodeError::file(&projects, e);
-        let folder = tempfile::Builder::new().prefix(".restore-").tempdir_in(&projects).map_err(fault)?;
-        let files = StoreFiles::new(folder.path());
+        let folder = Workshop::in_folder(&projects).map_err(fault)?;
+        let files = StoreFiles::new(folder.folder());
         let (keys, name) = match self.plain_copy(choice)? {
             Some(copy) => {
                 fs::copy(&copy, files.store()).map_err(|e| NodeError::file(&copy, e))?;
@@ -213,7 +219,7 @@ fn words_of(phrase: &str) -> Result<RecoveryWords, NodeError> {
 
 /// Batches that are here and not in the backup; `None`, with the reason, where what is here does not open or read.
 fn missing(home: &Home, project: &str, backup: &Store) -> Result<(Option<u64>, Option<String>), NodeError> {
-    let counted = Node::open(home, Some(project)).and_then(|node| Ok(lacking(&node.store(), backup)?));
+    let counted = guarded(|| Node::open(home, Some(project)).and_then(|node| Ok(lacking(&node.store(), backup)?)));
     match counted {
         Ok(batches) => Ok((Some(batches), None)),
         Err(e @ NodeError::InUse { .. }) => Err(e),
@@ -238,11 +244,14 @@ fn put_in_place(taken: Taken, folder: &Path) -> Result<Option<PathBuf>, NodeErro
     drop(store);
     let fault = |e: std::io::Error| NodeError::file(folder, e);
     fs::create_dir_all(folder).map_err(fault)?;
-    let (new, files) = (StoreFiles::new(from.path()).store(), StoreFiles::new(folder));
+    let (new, files) = (StoreFiles::new(from.folder()).store(), StoreFiles::new(folder));
     let aside = folder.join(format!("store-before-restore-{}.redb", super::stamp(crate::now_ms())));
     let had = files.store().exists();
     if had {
-        fs::rename(files.store(), &aside).map_err(fault)?;
+        // A second name for what was, then one rename: there is a store under its name at every moment. Where the medium has no second
+        // names, a kill between two renames would leave none.
+        let linked = fs::hard_link(files.store(), &aside);
+        linked.or_else(|_| fs::rename(files.store(), &aside)).map_err(fault)?;
     }
     if let Err(e) = fs::rename(&new, files.store()) {
         // Back to what was: nothing is lost, and the error says why.
