@@ -16,9 +16,19 @@ pub fn cairn() -> PathBuf {
     built.unwrap_or_else(|| panic!("no cairn beside {}: build it first (`cargo build`, or `cargo test --workspace`)", own.display()))
 }
 
+/// The binary of version 0.1, as `CAIRN_0_1` names it; `None`, with a word, where it is absent.
+pub fn version_0_1() -> Option<PathBuf> {
+    let path = std::env::var_os("CAIRN_0_1").map(PathBuf::from).filter(|path| path.exists());
+    if path.is_none() {
+        println!("skipped: CAIRN_0_1 names no binary of version 0.1; `.ci/full` builds it");
+    }
+    path
+}
+
 /// One device with its own home.
 pub struct Device {
     home: PathBuf,
+    program: PathBuf,
     envs: Vec<(String, String)>,
 }
 
@@ -32,7 +42,13 @@ pub struct Service {
 impl Device {
     /// In a folder of `root`.
     pub fn new(root: &Path, name: &str) -> Self {
-        Self { home: root.join(name), envs: Vec::new() }
+        Self { home: root.join(name), program: cairn(), envs: Vec::new() }
+    }
+
+    /// With another binary.
+    pub fn by(mut self, program: &Path) -> Self {
+        self.program = program.to_owned();
+        self
     }
 
     /// With one more environment variable for every command.
@@ -48,7 +64,7 @@ impl Device {
 
     /// A command in a hermetic environment.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(cairn());
+        let mut command = Command::new(&self.program);
         command
             .env_clear()
             .env("CAIRN_KEY_STORE", "file")

@@ -50,14 +50,26 @@ impl Exchange {
         }
     }
 
-    /// Chunks that could not be used before are listed again if something has changed that may help.
+    /// Chunks that could not be used before are listed again if something has changed that may help. A new chunk of keys or operations
+    /// may be what others of these wait for: a key counts once an operation names it, and that operation may be sealed under the key.
     fn try_again(&mut self) {
         let keys = self.tried.keys != self.memory.tried.keys;
         let held = keys || self.tried.held != self.memory.tried.held;
+        let (lost, early, sealed) = {
+            let known = &self.memory.known;
+            (known.lost.clone(), known.early.clone(), known.sealed.clone())
+        };
+        for entry in lost {
+            self.list(entry);
+        }
+        let waiting: BTreeSet<Short> = early.iter().chain(&sealed).map(|e| e.name.short()).collect();
         let known = &self.memory.known;
-        for (list, again) in [(known.lost.clone(), true), (known.early.clone(), held), (known.sealed.clone(), keys)] {
+        let dealt_with = |n: &Short| known.ops.contains_key(n) || known.boxed.contains_key(n) || waiting.contains(n);
+        let opens = |kind: u8| kind == ChunkKind::Keys as u8 || kind == ChunkKind::Control as u8;
+        let fresh = self.order.iter().any(|n| !dealt_with(n) && self.entries.get(n).is_some_and(|e| opens(e.kind)));
+        for (list, changed) in [(early, held), (sealed, keys)] {
             for entry in list {
-                if again {
+                if changed || (fresh && about(entry.kind).is_some()) {
                     self.list(entry);
                 } else {
                     self.unusable.insert(entry.name.short());
