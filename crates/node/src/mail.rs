@@ -51,7 +51,13 @@ pub fn visit(
         };
         match event {
             Ok(event) => effect = exchange.step(event),
-            Err(e) => return told.visit(exchange.outcome().clone(), Some(e)),
+            Err(e) => {
+                if let (VisitError::Mailbox(_), Some(memory)) = (&e, exchange.interrupted()) {
+                    // Only a cache: where it is not kept, the next visit reads once more.
+                    ask(MailRequest::Note(Box::new(memory))).ok();
+                }
+                return told.visit(exchange.outcome().clone(), Some(e));
+            }
         }
         seen(&exchange.progress());
     }

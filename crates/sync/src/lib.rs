@@ -19,7 +19,7 @@
 //! An [`Exchange`] is one visit to a mailbox. [`Exchange::start`] and each [`Exchange::step`] give one [`MailEffect`]; the caller
 //! carries it out and gives the event that answers it. [`MailRequest::Persist`] and [`MailRequest::Note`] are answered only when
 //! durable. Whatever fails, the caller drops the exchange: what was taken is taken, what was not committed is not there,
-//! and the next visit goes on. [`Exchange::outcome`] tells at any time what was done.
+//! and the next visit goes on; where the mailbox failed, the caller has the store note [`Exchange::interrupted`] first. [`Exchange::outcome`] tells at any time what was done.
 //!
 //! # What it survives
 //!

@@ -50,7 +50,9 @@ impl Exchange {
         own.sort_by_key(|c| (c.bytes, c.chunk));
         others.reverse();
         let all = if self.setup.prove { u64::MAX } else { 0 };
-        let share = (self.outcome.progress.received_bytes / limits::CHECK_SHARE).max(limits::CHECK_BYTES).max(all);
+        let share = (self.outcome.progress.received_bytes / limits::CHECK_SHARE).max(limits::CHECK_BYTES);
+        // A metered line is not spent on looking: one step of it is enough.
+        let share = self.setup.step_bytes.map_or(share, |step| share.min(step)).max(all);
         let mut chosen = first_of(own, own_bytes.saturating_add(limits::CHECK_BYTES).max(all));
         chosen.extend(first_of(others, share));
         if self.setup.prove {

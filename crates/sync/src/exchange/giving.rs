@@ -130,6 +130,19 @@ impl Exchange {
         MailEffect::Store(MailRequest::Note(Box::new(Memory::clone(&self.memory))))
     }
 
+    /// What is to be remembered of a visit that the mailbox ended early: what was read and proved. The listing begins where it began this
+    /// time, so that nothing is passed over. Without it a visit that is cut at the same place each time would read the same for ever.
+    pub fn interrupted(&mut self) -> Option<Memory> {
+        let nothing_yet = matches!(self.stage, Stage::Preparing | Stage::Listing | Stage::About | Stage::Taking | Stage::Done);
+        if self.setup.dry_run || nothing_yet {
+            return None;
+        }
+        self.remember_unusable();
+        self.memory.cursor = self.before.cursor.clone();
+        self.memory.tried = self.before.tried;
+        (self.memory != self.stored).then(|| self.memory.clone())
+    }
+
     /// Keeps the names of chunks that were listed and could not be used. `false` if there are too many of them.
     fn remember_unusable(&mut self) -> bool {
         let known = &self.memory.known;
