@@ -103,6 +103,7 @@ impl Exchange {
             return self.done();
         }
         self.note_read(&taken);
+        self.outcome.writers = self.memory.known.writers.iter().map(|(device, at)| (*device, *at)).collect();
         for (_, manifest) in taken.manifests {
             self.hear(manifest);
         }
@@ -158,6 +159,9 @@ impl Exchange {
             base.extend(fresh);
         }
         self.outcome.writers.push((manifest.device, manifest.made_ms));
+        // Only members get here, so there are no more than that.
+        let latest = self.memory.known.writers.entry(manifest.device).or_insert(manifest.made_ms);
+        *latest = manifest.made_ms.max(*latest);
         for shelf in manifest.shelves {
             let mut from = shelf.from;
             for piece in &shelf.pieces {

@@ -23,6 +23,8 @@ pub struct Known {
     pub ops: BTreeMap<Short, Vec<[u8; 16]>>,
     /// For whom keys of which epoch lie there, by the chunk in which that was checked.
     pub boxed: BTreeMap<Short, BTreeMap<EpochId, BTreeSet<[u8; 8]>>>,
+    /// Who wrote manifests there, and when last by their clocks: for people, never evidence.
+    pub writers: BTreeMap<DeviceId, i64>,
     /// Other chunks about the project that were opened and dealt with.
     pub read: BTreeSet<Short>,
     /// Chunks that do not open with the read keys that were here.
@@ -116,6 +118,10 @@ impl Known {
         for list in [&mut self.sealed, &mut self.early, &mut self.lost] {
             list.retain(|entry| there(&entry.name.short()));
         }
+        if self.read.is_empty() {
+            // Another file lies in its place.
+            self.writers.clear();
+        }
     }
 }
 
@@ -200,6 +206,8 @@ struct KnownCbor {
     early: ByteVec,
     #[n(9)]
     lost: ByteVec,
+    #[n(10)]
+    writers: Vec<(ByteArray<32>, i64)>,
 }
 
 const LISTED_BYTES: usize = 37;
@@ -250,6 +258,7 @@ impl From<&Known> for KnownCbor {
             sealed: encode_listed(&k.sealed),
             early: encode_listed(&k.early),
             lost: encode_listed(&k.lost),
+            writers: k.writers.iter().map(|(device, at)| (device.0.into(), *at)).collect(),
         }
     }
 }
@@ -288,6 +297,7 @@ impl From<KnownCbor> for Known {
             sealed: decode_listed(&row.sealed),
             early: decode_listed(&row.early),
             lost: decode_listed(&row.lost),
+            writers: row.writers.iter().map(|(device, at)| (DeviceId(**device), *at)).collect(),
         }
     }
 }
@@ -351,6 +361,7 @@ mod tests {
         known.ops.insert([8; 16], vec![[1; 16], [2; 16]]);
         known.boxed.entry([9; 16]).or_default().entry(EpochId([3; 16])).or_default().insert([6; 8]);
         known.read.insert([1; 16]);
+        known.writers.insert(DeviceId([4; 32]), -5);
         let memory = Memory { cursor: vec![1, 2], known, tried: Tried { keys: 3, held: u64::MAX }, owes_receipt: true, begun: true };
         assert_eq!(Memory::decode(&memory.encode()), memory);
         assert_eq!(Memory::decode(b"no memory"), Memory::default());
